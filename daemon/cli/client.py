@@ -1,0 +1,245 @@
+"""The CLI's side of the API: one request a connection, over the unix socket or TCP."""
+
+import http.client
+import socket
+import urllib.parse
+from collections.abc import Iterator
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from daemon.cli import base
+from daemon.cli.credentials import TICKET, Credential, Owner
+from daemon.cli.failure import FAILED, NOT_AUTHENTICATED, Failure, NotRunning
+from daemon.cli.output import note, one_line
+from daemon.home import Home, HomeError
+from daemon.lock import lock_holder, read_info
+
+T = TypeVar("T")
+Sender = Literal["cli", "run"]
+
+_BODY_LIMIT = 64 * 1024 * 1024
+_TIMEOUT = 30.0
+"""Seconds: a password may wait for others to be verified."""
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a daemon is: its URL, and its socket, which is preferred."""
+
+    url: str
+    socket: str | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An HTTP response."""
+
+    status: int
+    body: bytes
+    link: str | None
+    where: str
+
+    def read(self, kind: type[T]) -> T:
+        """Return the body as an object of the API.
+
+        Raises:
+            Failure: the answer is something else.
+        """
+        try:
+            return msgspec.json.decode(self.body, type=kind)
+        except (ValueError, RecursionError):
+            raise _strange(self.where) from None
+
+    def read_list(self, kind: type[T]) -> list[T]:
+        """Return the body as a list of objects of the API; raises as `read`."""
+        return self.read(list[kind])  # type: ignore[valid-type]
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """What the CLI reads of a problem document (RFC 9457)."""
+
+    code: str
+    detail: str
+    hint: str | None = None
+
+
+def running_daemon(home: Home) -> Address:
+    """Return the address of the daemon that holds the home's lock: nobody else shall get the password.
+
+    Raises:
+        NotRunning: nobody holds it.
+        Failure: the daemon is not ready, or the home cannot be used.
+    """
+    try:
+        holder = lock_holder(home)
+    except HomeError as error:
+        raise Failure(str(error)) from None
+    if holder is None:
+        raise NotRunning(f"The daemon is not running in {home.root}", hint="start it: daemon start --detach")
+    info = read_info(home)
+    if info is None or info.pid != holder:
+        raise Failure(f"The daemon (pid {holder}) is starting or stopping", hint="try again in a moment")
+    return Address(info.url, info.socket)
+
+
+def address() -> Address:
+    """Return where this call's daemon is: `--url`, else DAEMON_URL, else the home's own; raises as `running_daemon`."""
+    if url := base.url():
+        return Address(url)
+    return running_daemon(base.home())
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Client:
+    """Sends requests to one daemon.
+
+    Args:
+        at: the daemon; None for the one that this call is about.
+        sender: what the daemon records as the maker of a session.
+        owner: the owner's credentials.
+        timeout: seconds that the daemon may stay silent.
+    """
+
+    def __init__(
+        self,
+        at: Address | None = None,
+        *,
+        sender: Sender = "cli",
+        owner: Owner | None = None,
+        timeout: float = _TIMEOUT,
+    ) -> None:
+        self.at = at or address()
+        self._sender = sender
+        self._owner = owner or Owner()
+        self._timeout = timeout
+
+    def call(self, method: str, path: str, body: object = None, **query: object) -> Answer:
+        """Send a request as the owner and return the answer.
+
+        A ticket that is over falls back to the password, with a note: it was refused, so nothing has happened.
+
+        Args:
+            method: the HTTP method.
+            path: the path, quoted.
+            body: what is sent as JSON; None is no body.
+            query: parameters; None is left out.
+
+        Raises:
+            Failure: the API refused (4 where it does not accept the credential), or no daemon answered.
+        """
+        target = _target(path, query)
+        for credential in self._owner.credentials():
+            answer = self.send(method, target, body, credential.headers)
+            if answer.status == 401 and credential.name == TICKET:
+                note("the owner ticket is over; using the master password")
+                continue
+            return accepted(answer, credential)
+        raise Failure("No credential was accepted", NOT_AUTHENTICATED)
+
+    def pages(self, path: str, **query: object) -> Iterator[Answer]:
+        """Yield the pages of a list from the first to the last; raises as `call`."""
+        following: str | None = _target(path, query)
+        while following:
+            answer = self.call("GET", following)
+            yield answer
+            following = next_link(answer.link)
+
+    def send(self, method: str, target: str, body: object, headers: dict[str, str]) -> Answer:
+        """Send one request and return whatever is answered; raises Failure where nothing is."""
+        data = None if body is None else msgspec.json.encode(body)
+        sent = {"X-Daemon-Client": self._sender, "Accept": "application/json", "Connection": "close", **headers}
+        if data is not None:
+            sent["Content-Type"] = "application/json"
+        where = self.at.socket or self.at.url
+        connection = None
+        try:
+            connection = self._connection()
+            connection.request(method, target, data, sent)
+            response = connection.getresponse()
+            return Answer(response.status, response.read(_BODY_LIMIT), response.headers.get("Link"), where)
+        except (ConnectionRefusedError, FileNotFoundError, socket.gaierror):
+            raise NotRunning(f"No daemon answers at {where}", hint="start it: daemon start --detach") from None
+        except TimeoutError:
+            raise Failure(f"The daemon at {where} did not answer within {self._timeout:g} s", hint=_LOGS) from None
+        except OSError as error:
+            reason = one_line(error.strerror or type(error).__name__)
+            raise Failure(f"The connection to {where} failed: {reason}", hint=_LOGS) from None
+        except (http.client.HTTPException, ValueError):
+            raise _strange(where) from None
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self.at.socket:
+            return _UnixConnection(self.at.socket, self._timeout)
+        kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+        try:
+            parts = urllib.parse.urlsplit(self.at.url)
+            kind, host, port = kinds[parts.scheme], parts.hostname or "", parts.port
+        except (KeyError, ValueError):
+            host = ""
+        if not host or parts.path or parts.query or not host.isascii():
+            raise Failure(f"{one_line(self.at.url)} is no address of a daemon", hint="write http://HOST:PORT")
+        return kind(host, port, timeout=self._timeout)
+
+
+_LOGS = "look at: daemon logs"
+
+
+def accepted(answer: Answer, credential: Credential | None = None) -> Answer:
+    """Return an answer that is no refusal.
+
+    Args:
+        answer: what came back.
+        credential: what was sent, so that a refused password is named by where it came from.
+
+    Raises:
+        Failure: with the API's words; 4 where the credential is refused or locked out.
+    """
+    if 200 <= answer.status < 300:
+        return answer
+    problem = answer.read(Problem)
+    locked = problem.code == "MASTER_AUTH_LOCKED"
+    hint = problem.hint or ""
+    if problem.code == "INVALID_MASTER_PASSWORD" and credential:
+        hint = f"correct the password; it came from {credential.name}"
+    code = NOT_AUTHENTICATED if answer.status == 401 or locked else FAILED
+    raise Failure(f"{problem.detail} ({problem.code})", code, hint=hint)
+
+
+def next_link(link: str | None) -> str | None:
+    """Return the target of `rel="next"` in a Link header (RFC 8288) as path and query."""
+    for part in (link or "").split(","):
+        address, _, parameters = part.strip().partition(">")
+        if address.startswith("<") and 'rel="next"' in parameters:
+            parts = urllib.parse.urlsplit(address[1:])
+            return f"{parts.path}?{parts.query}"
+    return None
+
+
+def merged(pages: list[Answer]) -> bytes:
+    """Return the one list that several pages make; a single page is left as it is."""
+    if len(pages) == 1:
+        return pages[0].body
+    return msgspec.json.encode([item for page in pages for item in page.read_list(msgspec.Raw)])
+
+
+def _target(path: str, query: dict[str, Any]) -> str:
+    present = {name: value for name, value in query.items() if value is not None}
+    return f"{path}?{urllib.parse.urlencode(present)}" if present else path
+
+
+def _strange(where: str) -> Failure:
+    return Failure(f"What answers at {where} is not this daemon, or not this version", hint="check --url and DAEMON_URL")

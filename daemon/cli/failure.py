@@ -1,0 +1,29 @@
+"""How a command fails: one line that says what to do, and an exit code."""
+
+OK = 0
+FAILED = 1
+USAGE = 2
+NOT_RUNNING = 3
+NOT_AUTHENTICATED = 4
+ALREADY_RUNNING = 5
+STOP_TIMED_OUT = 6
+RUN_FAILED = 125
+"""`daemon run` failed itself; COMMAND has the other codes (as docker run, env(1) and timeout(1))."""
+
+
+class Failure(Exception):  # noqa: N818 (what the user is told, not a fault of the program)
+    """A command ends with a message and an exit code.
+
+    Args:
+        message: one sentence, without a secret.
+        code: the exit code.
+        hint: what to do about it.
+    """
+
+    def __init__(self, message: str, code: int = FAILED, *, hint: str = "") -> None:
+        super().__init__(f"{message} — {hint}" if hint else message)
+        self.code = code
+
+
+class NotRunning(Failure):
+    """No daemon runs in this home, or none answers at this URL."""

@@ -1,0 +1,109 @@
+"""Constraints of a session: any JSON object, of which the known keys are enforced."""
+
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+OPERATIONS = ("session.read", "session.end", "sessions.renew")
+"""What an agent can do; `allowedOperations` are glob patterns over these names."""
+
+RANGES: dict[str, tuple[int, int]] = {
+    "maxRenewals": (0, 100),
+    "renewalRejectWindow": (300, 86_400),
+    "idleTimeout": (60, 604_800),
+    "maxRequests": (1, 2**53 - 1),
+    "requestsPerMinute": (1, 10_000_000),
+}
+"""Known whole-number keys with their smallest and largest value (times in seconds)."""
+
+MAX_BYTES = 16_384
+MAX_DEPTH = 32
+MAX_PATTERNS = 100
+MAX_PATTERN_LENGTH = 100
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The known keys of a session's constraints; None where absent."""
+
+    max_renewals: int | None = None
+    renewal_reject_window: int | None = None
+    idle_timeout: int | None = None
+    max_requests: int | None = None
+    requests_per_minute: int | None = None
+    allowed_operations: tuple[str, ...] | None = None
+
+
+NO_LIMITS = Limits()
+_decode_limits = msgspec.json.Decoder(Limits).decode
+
+
+@lru_cache(maxsize=4096)
+def limits(text: str | None) -> Limits:
+    """Return the known keys of stored constraints.
+
+    Rows that an older version wrote may hold anything; what does not decode constrains nothing but is kept.
+    """
+    if text is None:
+        return NO_LIMITS
+    try:
+        return _decode_limits(text)
+    except msgspec.MsgspecError:
+        return NO_LIMITS
+
+
+@lru_cache(maxsize=4096)
+def allows(patterns: tuple[str, ...] | None, operation: str) -> bool:
+    """Return whether any pattern matches the operation; no list of patterns allows everything."""
+    return patterns is None or any(fnmatchcase(operation, pattern) for pattern in patterns)
+
+
+def problems(constraints: dict[str, Any], path: str = "constraints") -> list[tuple[str, str]]:
+    """Return every problem of a constraints object as (dotted path, message)."""
+    found = json_problems(constraints, path)
+    for key, (low, high) in RANGES.items():
+        if key in constraints and not _whole(constraints[key], low, high):
+            found.append((f"{path}.{key}", f"must be a whole number from {low} to {high}"))
+    if "allowedOperations" in constraints:
+        found += _pattern_problems(constraints["allowedOperations"], f"{path}.allowedOperations")
+    return found
+
+
+def json_problems(value: dict[str, Any], path: str) -> list[tuple[str, str]]:
+    """Return what keeps a JSON object from being stored: its size and its depth."""
+    if _deeper_than(value, MAX_DEPTH):
+        return [(path, f"must not nest deeper than {MAX_DEPTH} levels")]
+    if len(msgspec.json.encode(value)) > MAX_BYTES:
+        return [(path, f"must not be larger than {MAX_BYTES} bytes as JSON")]
+    return []
+
+
+def _whole(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _pattern_problems(value: object, path: str) -> list[tuple[str, str]]:
+    if not isinstance(value, list) or len(value) > MAX_PATTERNS:
+        return [(path, f"must be a list of at most {MAX_PATTERNS} glob patterns")]
+    return [
+        (f"{path}.{index}", f"must be a glob pattern of 1 to {MAX_PATTERN_LENGTH} characters")
+        for index, pattern in enumerate(value)
+        if not isinstance(pattern, str) or not 1 <= len(pattern) <= MAX_PATTERN_LENGTH
+    ]
+
+
+def _deeper_than(value: object, levels: int) -> bool:
+    """Walk level by level: recursion would be the very thing to protect from."""
+    layer: list[object] = [value]
+    for _ in range(levels):
+        layer = [child for node in layer for child in _children(node)]
+        if not layer:
+            return False
+    return True
+
+
+def _children(node: object) -> list[Any]:
+    if isinstance(node, dict):
+        return list(node.values())
+    return node if isinstance(node, list) else []

@@ -1,0 +1,320 @@
+"""Facts: what happened, one frozen struct each, and the hash chain that makes their order tamper-evident."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from daemon.domain.states import State
+
+Severity = Literal["info", "warning", "critical"]
+
+GENESIS = "0" * 64
+"""The `prev_hash` of the first event."""
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Something that happened; fields beyond the two ids are the event's `details`."""
+
+    type: ClassVar[str]
+    severity: ClassVar[Severity] = "info"
+
+    agent_id: str | None = None
+    session_id: str | None = None
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Who caused a change, for its events.
+
+    Args:
+        actor: `owner`, `agent:<id>`, `system` or `cli`.
+        request_id: of the HTTP request, if there was one.
+        ip_address: the peer's; None over the unix socket.
+    """
+
+    actor: str
+    request_id: str | None = None
+    ip_address: str | None = None
+
+
+SYSTEM = Origin("system")
+
+
+class Event(msgspec.Struct, frozen=True, rename="camel"):
+    """A fact as it stands in the audit log; `details` is the stored JSON text, untouched."""
+
+    seq: int
+    timestamp: int
+    type: str
+    severity: Severity
+    actor: str
+    agent_id: str | None
+    session_id: str | None
+    request_id: str | None
+    ip_address: str | None
+    details: msgspec.Raw
+    prev_hash: str
+    hash: str
+
+
+def chain_hash(prev_hash: str, row: Sequence[object]) -> str:
+    """Return the lower-case hex SHA-256 that chains an event to the one before it.
+
+    Args:
+        prev_hash: the hash of the event before, or `GENESIS`.
+        row: id, timestamp, event_type, actor, agent_id, session_id, severity, details (text), request_id, ip_address.
+    """
+    return hashlib.sha256(prev_hash.encode() + b"\n" + _encode(row)).hexdigest()
+
+
+_encode = msgspec.json.Encoder().encode
+_IDS = ("agent_id", "session_id")
+
+
+def details_text(fact: Fact) -> str:
+    """Return the fact's own fields as JSON text, camelCase, in the order of their definition."""
+    pairs = zip(fact.__struct_fields__, fact.__struct_encode_fields__, strict=True)
+    details: dict[str, Any] = {name: getattr(fact, field) for field, name in pairs if field not in _IDS}
+    return _encode(details).decode()
+
+
+# --- agents
+
+
+class AgentCreated(Fact, frozen=True, kw_only=True):
+    """An agent was registered."""
+
+    type: ClassVar[str] = "AGENT_CREATED"
+    name: str
+
+
+class AgentUpdated(Fact, frozen=True, kw_only=True):
+    """Attributes of an agent changed."""
+
+    type: ClassVar[str] = "AGENT_UPDATED"
+    fields: tuple[str, ...]
+
+
+class AgentSuspended(Fact, frozen=True, kw_only=True):
+    """An agent's tokens are refused until it is activated."""
+
+    type: ClassVar[str] = "AGENT_SUSPENDED"
+    reason: str | None
+
+
+class AgentActivated(Fact, frozen=True, kw_only=True):
+    """An agent's tokens are accepted again."""
+
+    type: ClassVar[str] = "AGENT_ACTIVATED"
+    reason: str | None
+
+
+class AgentTerminated(Fact, frozen=True, kw_only=True):
+    """An agent ended for good."""
+
+    type: ClassVar[str] = "AGENT_TERMINATED"
+    sessions_revoked: int
+
+
+# --- sessions
+
+
+class SessionCreated(Fact, frozen=True, kw_only=True):
+    """A session was made; it passed CREATED and INITIALIZING and is READY."""
+
+    type: ClassVar[str] = "SESSION_CREATED"
+    expires_at: int
+    absolute_expires_at: int
+    max_renewals: int
+    created_by: str
+
+
+class SessionStarted(Fact, frozen=True, kw_only=True):
+    """A session was used for the first time: READY to ACTIVE."""
+
+    type: ClassVar[str] = "SESSION_STARTED"
+
+
+class SessionStateChanged(Fact, frozen=True, kw_only=True):
+    """A session changed its life-cycle state in a way that has no event of its own."""
+
+    type: ClassVar[str] = "SESSION_STATE_CHANGED"
+    from_state: State = msgspec.field(name="from")
+    to_state: State = msgspec.field(name="to")
+
+
+class SessionUpdated(Fact, frozen=True, kw_only=True):
+    """The owner changed attributes of a session."""
+
+    type: ClassVar[str] = "SESSION_UPDATED"
+    fields: tuple[str, ...]
+
+
+class SessionSuspended(Fact, frozen=True, kw_only=True):
+    """A session's token is refused until the session is resumed."""
+
+    type: ClassVar[str] = "SESSION_SUSPENDED"
+    reason: str | None
+
+
+class SessionResumed(Fact, frozen=True, kw_only=True):
+    """A suspended session may be used again."""
+
+    type: ClassVar[str] = "SESSION_RESUMED"
+    reason: str | None
+
+
+class SessionRenewed(Fact, frozen=True, kw_only=True):
+    """An agent exchanged its token for the next generation."""
+
+    type: ClassVar[str] = "SESSION_RENEWED"
+    renewal_count: int
+    max_renewals: int
+    generation: int
+    expires_at: int
+    absolute_expires_at: int
+    reject_window_expiry: int
+
+
+class SessionRotated(Fact, frozen=True, kw_only=True):
+    """The owner replaced a session's token."""
+
+    type: ClassVar[str] = "SESSION_ROTATED"
+    generation: int
+
+
+class SessionRenewalRejected(Fact, frozen=True, kw_only=True):
+    """The owner revoked a session because of a renewal."""
+
+    type: ClassVar[str] = "SESSION_RENEWAL_REJECTED"
+    severity: ClassVar[Severity] = "warning"
+    renewal_count: int
+    rejected_at: int
+
+
+class SessionExtended(Fact, frozen=True, kw_only=True):
+    """The owner gave a session more time."""
+
+    type: ClassVar[str] = "SESSION_EXTENDED"
+    expires_at: int
+
+
+class SessionRevoked(Fact, frozen=True, kw_only=True):
+    """A session was ended before its time."""
+
+    type: ClassVar[str] = "SESSION_REVOKED"
+    reason: str
+
+
+class SessionExpired(Fact, frozen=True, kw_only=True):
+    """A session ran out; `reason` is `ttl` or `idle`."""
+
+    type: ClassVar[str] = "SESSION_EXPIRED"
+    expired_at: int
+    reason: Literal["ttl", "idle"]
+
+
+class SessionClosed(Fact, frozen=True, kw_only=True):
+    """A session's life is over."""
+
+    type: ClassVar[str] = "SESSION_CLOSED"
+
+
+class SessionError(Fact, frozen=True, kw_only=True):
+    """A session failed."""
+
+    type: ClassVar[str] = "SESSION_ERROR"
+    severity: ClassVar[Severity] = "warning"
+    reason: str | None
+
+
+class SessionsPurged(Fact, frozen=True, kw_only=True):
+    """The sweeper deleted sessions that ended longer ago than the retention time."""
+
+    type: ClassVar[str] = "SESSIONS_PURGED"
+    count: int
+
+
+class TokenReused(Fact, frozen=True, kw_only=True):
+    """A superseded token was presented again: it may have been stolen (RFC 9700, section 4.14.2)."""
+
+    type: ClassVar[str] = "TOKEN_REUSED"
+    severity: ClassVar[Severity] = "critical"
+    generation: int | None
+    current_generation: int
+    action: str
+
+
+class ConstraintViolated(Fact, frozen=True, kw_only=True):
+    """An agent tried what a constraint forbids; `count` breaches since the last such event."""
+
+    type: ClassVar[str] = "CONSTRAINT_VIOLATED"
+    severity: ClassVar[Severity] = "warning"
+    constraint: str
+    operation: str
+    count: int
+
+
+# --- the owner and the daemon
+
+
+class MasterAuthFailed(Fact, frozen=True, kw_only=True):
+    """A wrong master password was sent."""
+
+    type: ClassVar[str] = "MASTER_AUTH_FAILED"
+    severity: ClassVar[Severity] = "warning"
+    failures: int
+
+
+class MasterAuthLocked(Fact, frozen=True, kw_only=True):
+    """Owner routes are locked after too many wrong passwords."""
+
+    type: ClassVar[str] = "MASTER_AUTH_LOCKED"
+    severity: ClassVar[Severity] = "critical"
+    seconds: int
+
+
+class PasswordChanged(Fact, frozen=True, kw_only=True):
+    """The master password was set or changed."""
+
+    type: ClassVar[str] = "PASSWORD_CHANGED"
+    initial: bool
+
+
+class OwnerLogin(Fact, frozen=True, kw_only=True):
+    """An owner ticket was issued."""
+
+    type: ClassVar[str] = "OWNER_LOGIN"
+    expires_at: int
+
+
+class SecretRotated(Fact, frozen=True, kw_only=True):
+    """The signing secret was replaced."""
+
+    type: ClassVar[str] = "SECRET_ROTATED"
+    previous_expires_at: int
+    sessions_revoked: int
+
+
+class ConfigReloaded(Fact, frozen=True, kw_only=True):
+    """The configuration was read again."""
+
+    type: ClassVar[str] = "CONFIG_RELOADED"
+    applied: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+class DaemonStarted(Fact, frozen=True, kw_only=True):
+    """The daemon started."""
+
+    type: ClassVar[str] = "DAEMON_STARTED"
+    version: str
+    pid: int
+
+
+class DaemonStopped(Fact, frozen=True, kw_only=True):
+    """The daemon stopped in good order."""
+
+    type: ClassVar[str] = "DAEMON_STOPPED"
+    uptime: int

@@ -1,0 +1,122 @@
+"""Changes of a session's life-cycle state: one door, one event a step."""
+
+import msgspec
+
+from daemon.domain import events
+from daemon.domain.changes import Outcome, Rows
+from daemon.domain.events import Fact
+from daemon.domain.rows import Session
+from daemon.domain.states import State, advance
+from daemon.domain.status import check_alive, check_usable, expiry, reject_until
+
+Changed = tuple[Session, tuple[Fact, ...]]
+"""A session after a step, with the facts of that step."""
+
+
+def transition(session: Session, to: State, now: int, cause: Fact | None = None, reason: str | None = None) -> Changed:
+    """Change the session's state by the one table, with the one event of that step.
+
+    Args:
+        session: before the step.
+        to: the state to reach.
+        now: Unix seconds.
+        cause: the fact that leads to CLOSING.
+        reason: for the steps whose event carries one.
+
+    Raises:
+        DaemonError: INVALID_STATE_TRANSITION.
+    """
+    source = session.state
+    state = advance(source, to)
+    started = now if (source, to) == ("READY", "ACTIVE") and session.started_at is None else session.started_at
+    fact = cause or _fact_of_step(session, source, to, reason)
+    changed = msgspec.structs.replace(session, state=state, state_changed_at=now, started_at=started)
+    return changed, (fact,)
+
+
+def _fact_of_step(session: Session, source: State, to: State, reason: str | None) -> Fact:
+    ids = {"agent_id": session.agent_id, "session_id": session.id}
+    if (source, to) == ("READY", "ACTIVE") and session.started_at is None:
+        return events.SessionStarted(**ids)
+    if to == "SUSPENDED":
+        return events.SessionSuspended(**ids, reason=reason)
+    if (source, to) == ("SUSPENDED", "READY"):
+        return events.SessionResumed(**ids, reason=reason)
+    if to == "ERROR":
+        return events.SessionError(**ids, reason=reason)
+    if to == "CLOSED":
+        return events.SessionClosed(**ids)
+    return events.SessionStateChanged(**ids, from_state=source, to_state=to)
+
+
+def _end(session: Session, now: int, cause: Fact) -> Changed:
+    """Lead a session without a process to its end at once: CLOSING by its cause, then CLOSED."""
+    if session.state == "CLOSED":
+        return session, (cause,)
+    closing, first = transition(session, "CLOSING", now, cause)
+    closed, second = transition(closing, "CLOSED", now)
+    return closed, first + second
+
+
+def end(session: Session, now: int, *, reason: str, reject_window: int | None = None) -> Changed:
+    """Revoke a session that is not revoked; inside the reject window of its last renewal, reject that renewal."""
+    renewed = session.last_renewed_at
+    rejected = reject_window is not None and renewed is not None and now < reject_until(session, reject_window)
+    cause: Fact
+    if rejected:
+        reason = "renewal_rejected"
+        cause = events.SessionRenewalRejected(
+            agent_id=session.agent_id, session_id=session.id, renewal_count=session.renewal_count, rejected_at=now
+        )
+    else:
+        cause = events.SessionRevoked(agent_id=session.agent_id, session_id=session.id, reason=reason)
+    ended, facts = _end(session, now, cause)
+    return msgspec.structs.replace(ended, revoked_at=now, revoked_reason=reason), facts
+
+
+def use(rows: Rows, now: int) -> Outcome[None]:
+    """Make a session ACTIVE because its agent sent a request; everything is checked again on the stored row.
+
+    Raises:
+        DaemonError: as the session check does.
+    """
+    session, agent = rows.session, rows.agent
+    if session is None or agent is None:
+        return Outcome(answer=None)
+    check_alive(session, now)
+    check_usable(session, agent, now)
+    if session.state not in {"READY", "IDLE"}:
+        return Outcome(answer=None)
+    used, facts = transition(session, "ACTIVE", now)
+    return Outcome(answer=None, session=used, facts=facts)
+
+
+def idle(rows: Rows, now: int, *, quiet_for: int) -> Outcome[int]:
+    """Make IDLE what has sent no request for `quiet_for` seconds; the answer is how many."""
+    quiet = [session for session in rows.sessions if (session.last_activity or session.created_at) <= now - quiet_for]
+    return _many([transition(session, "IDLE", now) for session in quiet])
+
+
+def expire(rows: Rows, now: int) -> Outcome[int]:
+    """Mark sessions whose time is up, once each; the answer is how many."""
+    return _many([_expired(session, now) for session in rows.sessions if now >= expiry(session)[0]])
+
+
+def _expired(session: Session, now: int) -> Changed:
+    moment, reason = expiry(session)
+    cause = events.SessionExpired(agent_id=session.agent_id, session_id=session.id, expired_at=moment, reason=reason)
+    ended, facts = _end(session, now, cause)
+    return msgspec.structs.replace(ended, expired_at=moment), facts
+
+
+def revoke_every(rows: Rows, now: int, *, reason: str) -> Outcome[int]:
+    """End every session that the scope picked; the answer is how many."""
+    return _many([end(session, now, reason=reason) for session in rows.sessions])
+
+
+def _many(changed: list[Changed]) -> Outcome[int]:
+    return Outcome(
+        answer=len(changed),
+        sessions=tuple(session for session, _ in changed),
+        facts=tuple(fact for _, facts in changed for fact in facts),
+    )

@@ -1,0 +1,152 @@
+"""Renewal: the agent exchanges its token for the next generation, inside hard guards.
+
+Rotation with reuse detection follows RFC 9700, section 4.14.2; the sealed answer makes a lost reply harmless.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from daemon.domain import events
+from daemon.domain.changes import Outcome, Rows
+from daemon.domain.errors import (
+    INVALID_TOKEN,
+    RENEWAL_CONFLICT,
+    RENEWAL_LIMIT_REACHED,
+    RENEWAL_TOO_EARLY,
+    SESSION_ABSOLUTE_LIFETIME_EXCEEDED,
+    DaemonError,
+)
+from daemon.domain.lifecycle import end
+from daemon.domain.rows import Session
+from daemon.domain.sessions import Mint
+from daemon.domain.status import check_alive, check_usable, reject_until, status
+from daemon.domain.views import RenewedSession
+
+Seal = Callable[[RenewedSession], bytes]
+"""Encrypts an answer so that only the holder of the previous token can read it: pure, its nonce is made before."""
+
+
+def renewable_at(session: Session) -> int:
+    """Return from when on the session may be renewed: half of its term after the last renewal (Unix seconds)."""
+    return (session.last_renewed_at or session.created_at) + session.ttl_seconds // 2
+
+
+def check_guards(session: Session, now: int) -> None:
+    """Refuse a renewal by the guards 2 to 4, in this order.
+
+    Raises:
+        DaemonError: RENEWAL_LIMIT_REACHED, SESSION_ABSOLUTE_LIFETIME_EXCEEDED, RENEWAL_TOO_EARLY.
+    """
+    if session.renewal_count >= session.max_renewals:
+        raise DaemonError(
+            RENEWAL_LIMIT_REACHED,
+            details={"renewalCount": session.renewal_count, "maxRenewals": session.max_renewals},
+        )
+    if session.expires_at >= session.absolute_expires_at:
+        raise DaemonError(
+            SESSION_ABSOLUTE_LIFETIME_EXCEEDED, details={"absoluteExpiresAt": session.absolute_expires_at}
+        )
+    wait = renewable_at(session) - now
+    if wait > 0:
+        raise DaemonError(RENEWAL_TOO_EARLY, details={"retryAfter": wait}, retry_after=wait)
+
+
+def renew(
+    rows: Rows, now: int, *, presented: str, retry_window: int, reject_window: int, mint: Mint, seal: Seal
+) -> Outcome[RenewedSession | bytes]:
+    """Make the next generation, or hand back the sealed answer of the renewal that won the race.
+
+    Args:
+        rows: the session, its agent and its sealed answer.
+        now: Unix seconds.
+        presented: hash of the token that asked; it was the current generation when it was checked.
+        retry_window: seconds.
+        reject_window: seconds; the default where the session's constraints name none.
+        mint: makes the next token.
+        seal: encrypts the answer under the presented token.
+
+    Raises:
+        DaemonError: as the session check and the guards do; RENEWAL_CONFLICT after a lost race.
+    """
+    session, agent = rows.session, rows.agent
+    if session is None or agent is None:
+        raise DaemonError(INVALID_TOKEN)
+    check_alive(session, now)
+    check_usable(session, agent, now)
+    if session.token_hash != presented:
+        return Outcome(answer=_answer_of_winner(rows, session, presented, retry_window))
+    check_guards(session, now)
+    following = _next_generation(session, now)
+    token, digest = mint(following)
+    following = msgspec.structs.replace(following, token_hash=digest)
+    answer = RenewedSession(
+        id=session.id,
+        token=token,
+        expires_at=following.expires_at,
+        renewal_count=following.renewal_count,
+        max_renewals=following.max_renewals,
+        absolute_expires_at=following.absolute_expires_at,
+        last_renewed_at=now,
+    )
+    fact = _renewed(following, reject_window)
+    return Outcome(answer=answer, session=following, retry_answer=seal(answer), facts=(fact,))
+
+
+def _answer_of_winner(rows: Rows, session: Session, presented: str, retry_window: int) -> bytes:
+    unused = session.used_generation < session.generation
+    if session.previous_token_hash == presented and rows.retry_answer and (retry_window > 0 or unused):
+        return rows.retry_answer
+    raise DaemonError(RENEWAL_CONFLICT)
+
+
+def _next_generation(session: Session, now: int) -> Session:
+    until = max(session.expires_at, min(now + session.ttl_seconds, session.absolute_expires_at))
+    return msgspec.structs.replace(
+        session,
+        generation=session.generation + 1,
+        previous_token_hash=session.token_hash,
+        renewal_count=session.renewal_count + 1,
+        last_renewed_at=now,
+        rotated_at=now,
+        expires_at=until,
+    )
+
+
+def _renewed(session: Session, reject_window: int) -> events.SessionRenewed:
+    return events.SessionRenewed(
+        agent_id=session.agent_id,
+        session_id=session.id,
+        renewal_count=session.renewal_count,
+        max_renewals=session.max_renewals,
+        generation=session.generation,
+        expires_at=session.expires_at,
+        absolute_expires_at=session.absolute_expires_at,
+        reject_window_expiry=reject_until(session, reject_window),
+    )
+
+
+def report_reuse(rows: Rows, now: int, *, generation: int | None, action: str) -> Outcome[None]:
+    """Record that a superseded token came back, once per session and only while its status is ACTIVE.
+
+    Args:
+        rows: the session.
+        now: Unix seconds.
+        generation: of the token, where it is known.
+        action: `revoke` ends the session, `notify` only records.
+    """
+    session = rows.session
+    if session is None or session.reuse_reported_at is not None or status(session, now) != "ACTIVE":
+        return Outcome(answer=None)
+    fact = events.TokenReused(
+        agent_id=session.agent_id,
+        session_id=session.id,
+        generation=generation,
+        current_generation=session.generation,
+        action=action,
+    )
+    reported = msgspec.structs.replace(session, reuse_reported_at=now)
+    if action != "revoke":
+        return Outcome(answer=None, session=reported, facts=(fact,))
+    ended, facts = end(reported, now, reason="token_reused")
+    return Outcome(answer=None, session=ended, facts=(fact, *facts))

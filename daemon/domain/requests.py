@@ -1,0 +1,134 @@
+"""Bodies that the API accepts: strict, every bound in the type, so that the OpenAPI document shows it."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from daemon.domain import constraints as constraint_rules
+from daemon.domain.rows import Chain, Network
+
+_ONE_LINE = r"^(?=.*\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029]*(?![\s\S])"
+"""No control characters, no line separators, not blank; the look-ahead ends the text for Python and ECMA alike."""
+
+Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=_ONE_LINE)]
+Label = Annotated[str, Meta(min_length=1, max_length=100, pattern=_ONE_LINE)]
+Address = Annotated[str, Meta(min_length=1, max_length=200, pattern=_ONE_LINE)]
+Reason = Annotated[str, Meta(min_length=1, max_length=500)]
+Ttl = Annotated[int, Meta(ge=300, le=604_800, description="Seconds.")]
+JsonObject = dict[str, Any]
+
+
+class Body(msgspec.Struct, kw_only=True, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Base of everything that is accepted."""
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Return what the types cannot say: problems as (dotted path, message)."""
+        return []
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields that were sent, by their stored names; JSON objects as text."""
+        sent = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {
+            name: json_text(value) if isinstance(value, dict) else value
+            for name, value in sent.items()
+            if value is not UNSET
+        }
+
+
+def json_text(value: dict[str, Any]) -> str:
+    """Return a JSON object as it is stored."""
+    return msgspec.json.encode(value).decode()
+
+
+class Empty(Body, frozen=True):
+    """No fields."""
+
+
+class WithReason(Body, frozen=True):
+    """Why the owner does this."""
+
+    reason: Reason | None = None
+
+
+class CreateAgent(Body, frozen=True):
+    """A new agent."""
+
+    name: Name
+    chain: Chain | None = None
+    network: Network | None = None
+    public_key: Address | None = None
+    owner_address: Address | None = None
+    metadata: JsonObject | None = None
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Return problems of the metadata."""
+        return constraint_rules.json_problems(self.metadata or {}, "metadata")
+
+
+class PatchAgent(Body, frozen=True):
+    """Changes to an agent; `metadata` is replaced whole."""
+
+    name: Name | UnsetType = UNSET
+    owner_address: Address | UnsetType | None = UNSET
+    owner_verified: bool | UnsetType = UNSET
+    metadata: JsonObject | UnsetType = UNSET
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Return problems of the metadata."""
+        return constraint_rules.json_problems(self.metadata or {}, "metadata")
+
+
+class CreateSession(Body, frozen=True):
+    """A new session of an agent."""
+
+    agent_id: str
+    ttl: Ttl | None = None
+    constraints: JsonObject | None = None
+    user_id: Label | None = None
+    workspace_id: Label | None = None
+    metadata: JsonObject | None = None
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Return problems of the constraints and the metadata."""
+        return _object_problems(self.constraints, self.metadata)
+
+
+class PatchSession(Body, frozen=True):
+    """Changes to a session; `metadata` and `constraints` are replaced whole."""
+
+    metadata: JsonObject | UnsetType = UNSET
+    constraints: JsonObject | UnsetType | None = UNSET
+    user_id: Label | UnsetType | None = UNSET
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Return problems of the constraints and the metadata."""
+        return _object_problems(self.constraints or None, self.metadata or None)
+
+
+def _object_problems(constraints: JsonObject | None, metadata: JsonObject | None) -> list[tuple[str, str]]:
+    return constraint_rules.problems(constraints or {}) + constraint_rules.json_problems(metadata or {}, "metadata")
+
+
+class Extend(Body, frozen=True):
+    """More time for a session."""
+
+    seconds: Annotated[int, Meta(ge=1, le=7_776_000)]
+
+
+class Login(Body, frozen=True):
+    """How long an owner ticket lives, in seconds."""
+
+    ttl: Annotated[int, Meta(ge=60, le=3600)] = 900
+
+
+class RotateSecret(Body, frozen=True):
+    """Whether every session is revoked with the old secret."""
+
+    revoke_sessions: bool = False
+
+
+class ChangePassword(Body, frozen=True):
+    """The new master password."""
+
+    new_password: Annotated[str, Meta(min_length=1, max_length=1024)]

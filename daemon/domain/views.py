@@ -1,0 +1,235 @@
+"""Objects as the API shows them: camelCase, absent values null, never a token's hash."""
+
+from typing import Literal
+
+import msgspec
+
+from daemon.domain.rows import AgentStatus, Chain, CreatedBy, Network
+from daemon.domain.states import State
+
+Status = Literal["ACTIVE", "EXPIRED", "REVOKED"]
+
+
+class View(msgspec.Struct, kw_only=True, rename="camel"):
+    """Base of everything that is answered."""
+
+
+class AgentView(View, kw_only=True):
+    """A registered agent."""
+
+    id: str
+    name: str
+    status: AgentStatus
+    chain: Chain | None
+    network: Network | None
+    public_key: str | None
+    owner_address: str | None
+    owner_verified: bool
+    owner_state: Literal["NONE", "GRACE", "LOCKED"]
+    metadata: msgspec.Raw
+    created_at: int
+    updated_at: int
+    suspended_at: int | None
+    suspension_reason: str | None
+
+
+class TerminatedView(View, kw_only=True):
+    """An agent that was ended for good."""
+
+    id: str
+    status: Literal["TERMINATED"]
+    sessions_revoked: int
+
+
+class SessionSummary(View, kw_only=True):
+    """A session as it stands in lists."""
+
+    id: str
+    agent_id: str
+    status: Status
+    state: State
+    renewal_count: int
+    max_renewals: int
+    expires_at: int
+    absolute_expires_at: int
+    created_at: int
+    last_renewed_at: int | None
+    last_activity: int | None
+    request_count: int
+
+
+class SessionDetail(SessionSummary, kw_only=True):
+    """A whole session."""
+
+    user_id: str | None
+    workspace_id: str | None
+    metadata: msgspec.Raw
+    constraints: msgspec.Raw | None
+    ttl: int
+    generation: int
+    reject_window_expiry: int | None
+    revoked_at: int | None
+    revoked_reason: str | None
+    state_changed_at: int | None
+    created_by: CreatedBy
+    usage: msgspec.Raw | None
+    process: None = None
+
+
+class OwnSession(SessionDetail, kw_only=True):
+    """A session as its agent sees it."""
+
+    agent_name: str
+    renewable_at: int
+    remaining_renewals: int
+
+
+class CreatedSession(View, kw_only=True):
+    """A new session; the token is shown this once."""
+
+    id: str
+    token: str
+    expires_at: int
+    agent_id: str
+    absolute_expires_at: int
+    max_renewals: int
+    state: State
+
+
+class RevokedSession(View, kw_only=True):
+    """A session that was ended; `message` only where it had been ended before."""
+
+    id: str
+    status: Literal["REVOKED"]
+    revoked_at: int
+    message: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class RotatedSession(View, kw_only=True):
+    """A session's new token, shown this once."""
+
+    id: str
+    token: str
+    expires_at: int
+
+
+class ExtendedSession(View, kw_only=True):
+    """A session that was given more time."""
+
+    id: str
+    expires_at: int
+
+
+class RenewedSession(View, kw_only=True):
+    """The next generation of a session's token."""
+
+    id: str
+    token: str
+    expires_at: int
+    renewal_count: int
+    max_renewals: int
+    absolute_expires_at: int
+    last_renewed_at: int
+
+
+class Ticket(View, kw_only=True):
+    """An owner ticket, shown this once."""
+
+    ticket: str
+    expires_at: int
+
+
+class LoggedOut(View, kw_only=True):
+    """How many owner tickets were ended."""
+
+    tickets_revoked: int
+
+
+class RotatedSecret(View, kw_only=True):
+    """A new signing secret is in use."""
+
+    rotated_at: int
+    previous_expires_at: int
+
+
+class PasswordSet(View, kw_only=True):
+    """The master password was changed."""
+
+    changed_at: int
+
+
+class Swept(View, kw_only=True):
+    """What a run of the sweeper did."""
+
+    expired: int
+    deleted: int
+
+
+class Check(View, kw_only=True):
+    """One part of the daemon's health."""
+
+    status: Literal["ok", "failed"]
+    detail: str | None = None
+
+
+class Health(View, kw_only=True):
+    """Whether the daemon can do its work."""
+
+    status: Literal["ok", "degraded"]
+    version: str
+    uptime: int
+    pid: int
+    schema_version: int
+    active_session_count: int
+    checks: dict[str, Check]
+
+
+class EngineStatus(View, kw_only=True):
+    """Where rows live."""
+
+    kind: str
+    size_bytes: int
+    schema_version: int
+
+
+class WorkerStatus(View, kw_only=True):
+    """A background task."""
+
+    name: str
+    last_run: int | None
+    last_error: str | None
+
+
+class AdminStatus(View, kw_only=True):
+    """The daemon at a glance."""
+
+    status: Literal["ok", "degraded"]
+    version: str
+    uptime: int
+    pid: int
+    agent_count: int
+    active_session_count: int
+    engine: EngineStatus
+    workers: list[WorkerStatus]
+
+
+class ChainHead(View, kw_only=True):
+    """The newest event of the audit log; seq 0 and 64 zeros while it is empty."""
+
+    seq: int
+    hash: str
+
+
+class Verification(View, kw_only=True):
+    """Whether the audit log's hash chain is whole; `firstBad` is the first event that does not fit."""
+
+    valid: bool
+    events: int
+    head: ChainHead
+    first_bad: int | None
+
+
+class Stopping(View, kw_only=True):
+    """The daemon is about to stop."""
+
+    status: Literal["stopping"]

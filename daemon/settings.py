@@ -1,0 +1,262 @@
+"""The settings: every key once, with its type, range, meaning and default.
+
+`config.py` makes everything else from these structs: validation, `config.example.toml` and the README's table.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+from msgspec import Meta, Struct
+
+_NAME = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
+_HOST = re.compile(rf"({_NAME}|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{{0,4}})?")
+_SQLITE = "sqlite:///"
+
+
+def _is_host(text: str) -> bool:
+    return _is_ip(text) or re.fullmatch(_NAME, text) is not None
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return text.isprintable()
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether `host` can only be reached from this machine, without asking a resolver."""
+    return host == "localhost" or (_is_ip(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _is_origin(url: str) -> bool:
+    scheme, _, host = url.partition("://")
+    return not url or (scheme in {"http", "https"} and _HOST.fullmatch(host.removesuffix("/")) is not None)
+
+
+def _is_sqlite(url: str) -> bool:
+    return not url or (url.isprintable() and re.fullmatch(rf"{_SQLITE}[^?#%]*[^?#%/]", url) is not None)
+
+
+def _rule(meaning: str, allowed: str, test: Callable[[Any], bool]) -> Meta:
+    return Meta(description=meaning, extra={"allowed": allowed, "test": test})
+
+
+class Server(Struct, frozen=True):
+    """Where the daemon listens and how much it takes."""
+
+    host: Annotated[
+        str,
+        _rule(
+            "Address of the TCP listener.",
+            "a loopback address (127.0.0.0/8, ::1, localhost), or any address if server.allow_remote is true",
+            _is_host,
+        ),
+    ] = "127.0.0.1"
+    allow_remote: Annotated[bool, Meta(description="Whether server.host may be reachable from other machines.")] = False
+    port: Annotated[
+        int,
+        _rule(
+            "TCP port; 0 picks a free one.",
+            "0 or a whole number 1024-65535",
+            lambda port: port == 0 or 1024 <= port <= 65535,
+        ),
+    ] = 3100
+    unix_socket: Annotated[bool, Meta(description="Whether to listen on `daemon.sock` in the home too.")] = True
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        _rule(
+            "Further names accepted in the Host header; an entry without port matches any port.",
+            "a list of HOST or HOST:PORT",
+            lambda hosts: all(_HOST.fullmatch(host) for host in hosts),
+        ),
+    ] = ()
+    public_url: Annotated[
+        str,
+        _rule(
+            "Address under which clients reach the daemon, if another; its host is accepted in the Host header.",
+            "empty or http(s)://HOST[:PORT]",
+            _is_origin,
+        ),
+    ] = ""
+    shutdown_timeout: Annotated[int, Meta(ge=5, le=300, description="Seconds a stop may take.")] = 30
+    global_rpm: Annotated[
+        int, Meta(ge=0, le=10_000_000, description="Requests a minute, all agents together; 0 is no limit.")
+    ] = 60_000
+    session_rpm: Annotated[
+        int, Meta(ge=0, le=10_000_000, description="Requests a minute for each session; 0 is no limit.")
+    ] = 6_000
+
+
+class Security(Struct, frozen=True):
+    """How long credentials live and what protects the master password."""
+
+    session_ttl: Annotated[
+        int, Meta(ge=300, le=604_800, description="Seconds a session lasts from creation or renewal.")
+    ] = 86_400
+    session_absolute_lifetime: Annotated[
+        int, Meta(ge=86_400, le=7_776_000, description="Seconds after which no renewal helps; fixed at creation.")
+    ] = 2_592_000
+    max_sessions_per_agent: Annotated[int, Meta(ge=1, le=1000, description="Active sessions an agent may have.")] = 5
+    default_max_renewals: Annotated[
+        int, Meta(ge=0, le=100, description="Renewals of a session whose constraints name no number.")
+    ] = 30
+    default_renewal_reject_window: Annotated[
+        int, Meta(ge=300, le=86_400, description="Seconds after a renewal in which revoking counts as rejecting it.")
+    ] = 3_600
+    renewal_retry_window: Annotated[
+        int, Meta(ge=0, le=300, description="Seconds in which a repeated renewal gets the same answer.")
+    ] = 30
+    token_reuse_action: Annotated[
+        Literal["revoke", "notify"],
+        Meta(description="What happens to a session whose superseded token is used: revoke it, or only report it."),
+    ] = "revoke"  # noqa: S105 (an action, not a password)
+    idle_after: Annotated[
+        int, Meta(ge=30, le=86_400, description="Seconds without a request until a session is idle.")
+    ] = 300
+    session_retention: Annotated[
+        int, Meta(ge=3_600, le=31_536_000, description="Seconds that ended sessions are kept.")
+    ] = 86_400
+    master_lockout_attempts: Annotated[
+        int, Meta(ge=3, le=1000, description="Wrong master passwords until the owner is locked out.")
+    ] = 5
+    master_lockout_seconds: Annotated[int, Meta(ge=30, le=86_400, description="Seconds a lockout lasts.")] = 1_800
+    master_cache_ttl: Annotated[
+        int, Meta(ge=0, le=3_600, description="Seconds a verified password is remembered; 0 is never.")
+    ] = 300
+    argon2_memory_kib: Annotated[
+        int, Meta(ge=19_456, le=1_048_576, description="Memory of the password hash in KiB.")
+    ] = 65_536
+    argon2_time: Annotated[int, Meta(ge=1, le=10, description="Passes of the password hash.")] = 3
+    argon2_parallelism: Annotated[int, Meta(ge=1, le=16, description="Lanes of the password hash.")] = 1
+
+
+class Database(Struct, frozen=True):
+    """Where rows live."""
+
+    url: Annotated[
+        str,
+        _rule(
+            "The database; empty is `daemon.db` in the home.",
+            "empty or sqlite:///ABSOLUTE/PATH without ?, # and %",
+            _is_sqlite,
+        ),
+    ] = ""
+    synchronous: Annotated[
+        Literal["full", "normal"],
+        Meta(description="full: what was acknowledged survives a power cut; normal may lose the last of it."),
+    ] = "full"
+    checkpoint_interval: Annotated[
+        int, Meta(ge=10, le=3_600, description="Seconds between checkpoints of the write-ahead log.")
+    ] = 300
+    cache_sessions: Annotated[
+        int, Meta(ge=100, le=1_000_000, description="Sessions held in memory, about 800 bytes each.")
+    ] = 20_000
+
+    @property
+    def path(self) -> Path | None:
+        """The absolute path that `url` names; None for the home's own database."""
+        return Path("/" + self.url.removeprefix(_SQLITE).lstrip("/")) if self.url else None
+
+
+class LogSettings(Struct, frozen=True):
+    """What the structured log says and how it is kept."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="The least level that is written.")
+    ] = "info"
+    format: Annotated[
+        Literal["json", "console"], Meta(description="Format of the lines on stdout; the file is always JSON.")
+    ] = "json"
+    file: Annotated[
+        str,
+        _rule(
+            "The log file; a relative path starts at the home.",
+            "a path that ends in .log",
+            # The suffix is what keeps the log out of the home's other files.
+            lambda path: path.isprintable() and path.endswith(".log"),
+        ),
+    ] = "logs/daemon.log"
+    max_size_mb: Annotated[
+        int, Meta(ge=1, le=1_024, description="Size in MiB (1048576 bytes) at which the log is rotated.")
+    ] = 50
+    max_files: Annotated[int, Meta(ge=1, le=100, description="Rotated files that are kept.")] = 5
+
+
+class Config(Struct, frozen=True):
+    """Every setting."""
+
+    server: Server = Server()
+    security: Security = Security()
+    database: Database = Database()
+    log: LogSettings = LogSettings()
+
+
+class Key(Struct, frozen=True):
+    """One key: its dotted name, and what its annotation says."""
+
+    name: str
+    type: Any
+    default: Any
+
+    @property
+    def section(self) -> str:
+        """The part before the dot."""
+        return self.name.partition(".")[0]
+
+    @property
+    def bare(self) -> str:
+        """The name within its section."""
+        return self.name.partition(".")[2]
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return f"DAEMON_{self.section}_{self.bare}".upper()
+
+    @property
+    def base(self) -> Any:
+        """The type without its bounds."""
+        return get_args(self.type)[0]
+
+    @property
+    def meta(self) -> Meta:
+        """Bounds and meaning."""
+        found: Meta = get_args(self.type)[1]
+        return found
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words it may be; empty unless it is a choice."""
+        return get_args(self.base) if get_origin(self.base) is Literal else ()
+
+    @property
+    def allowed(self) -> str:
+        """What the value must be, in words."""
+        if self.meta.extra:
+            return str(self.meta.extra["allowed"])
+        if self.choices:
+            return " or ".join(f'"{choice}"' for choice in self.choices)
+        return "true or false" if self.base is bool else f"a whole number {self.meta.ge}-{self.meta.le}"
+
+    def accepts(self, value: Any) -> bool:
+        """Return whether a value of the right type and bounds passes what bounds cannot say."""
+        return self.meta.extra is None or bool(self.meta.extra["test"](value))
+
+    def literal(self) -> str:
+        """Return the default as TOML spells it, which for our types is how JSON does."""
+        return msgspec.json.encode(self.default).decode()
+
+
+SECTIONS: dict[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Config)}
+KEYS: dict[str, Key] = {
+    f"{section}.{field.name}": Key(f"{section}.{field.name}", field.type, field.default)
+    for section, struct in SECTIONS.items()
+    for field in msgspec.structs.fields(struct)
+}
+"""Every key by its dotted name, in the order of the structs."""

@@ -1,0 +1,182 @@
+"""What a service may ask of an engine; every engine answers the same."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol, TypeVar
+
+import msgspec
+
+from daemon.domain.changes import Decide, Scope
+from daemon.domain.clock import Clock
+from daemon.domain.events import Event, Origin, Severity
+from daemon.domain.rows import Agent, AgentStatus, Session
+from daemon.domain.states import State
+from daemon.domain.views import ChainHead, EngineStatus, Status
+
+T = TypeVar("T")
+
+
+class LiveSession(msgspec.Struct, weakref=True):
+    """A session in memory: its row as last committed, its agent, and the activity that is not flushed yet.
+
+    Only the event loop's thread changes it. Whoever holds one sees every later commit.
+
+    Args:
+        session: the row; its activity columns may be stale, the ones here count.
+        agent: shared by all sessions of the agent.
+        counted: requests that are stored.
+        requests: requests that are not.
+        last_activity: Unix seconds, stored or not.
+        used_generation: the newest generation whose token was used, stored or not.
+        rotated_monotonic: when this process saw the current generation made; None if it did not.
+        window_started: monotonic seconds; start of the minute in which `window_requests` is counted.
+        window_requests: requests of that minute, for `requestsPerMinute`.
+    """
+
+    session: Session
+    agent: "LiveAgent"
+    counted: int
+    requests: int
+    last_activity: int | None
+    used_generation: int
+    rotated_monotonic: float | None = None
+    window_started: float = 0.0
+    window_requests: int = 0
+
+
+class LiveAgent(msgspec.Struct, weakref=True):
+    """An agent in memory: its row as last committed."""
+
+    row: Agent
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Which part of a list: at most `limit` rows, older than the row (created_at, id) if that is given."""
+
+    limit: int = 50
+    before: tuple[int, str] | None = None
+
+
+class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which sessions; None means any, `status` None means all but revoked ones."""
+
+    agent_id: str | None = None
+    status: Status | Literal["all"] | None = None
+    state: State | None = None
+    user_id: str | None = None
+    workspace_id: str | None = None
+
+
+class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events, oldest first; `after` is a sequence number, None means any."""
+
+    after: int = 0
+    type: str | None = None
+    agent_id: str | None = None
+    session_id: str | None = None
+    severity: Severity | None = None
+
+
+class SealedAnswer(msgspec.Struct, frozen=True):
+    """What a holder of the previous token may read: the last renewal's answer, sealed under that token."""
+
+    previous_token_hash: str | None
+    box: bytes | None
+
+
+class Store(Protocol):
+    """An engine: rows, the one way to change them, and the hot path's memory in front of them.
+
+    Every method that touches storage raises DaemonError STORAGE_UNAVAILABLE when it cannot.
+    """
+
+    clock: Clock
+
+    async def change(self, scope: Scope, decide: Decide[T], origin: Origin) -> T:
+        """Run one change: load what `scope` names, decide, write, commit; the answer is returned after the commit.
+
+        Args:
+            scope: what `decide` needs to see.
+            decide: pure and rerunnable; raises one coded error to refuse, and nothing is written.
+            origin: who causes the change, for its events.
+        """
+        ...
+
+    def cached(self, token_hash: str) -> LiveSession | None:
+        """Return the session whose current token has this hash if it is in memory; never waits."""
+        ...
+
+    async def live_by_token(self, token_hash: str) -> LiveSession | None:
+        """Return the session whose current or previous token has this hash."""
+        ...
+
+    async def live_by_id(self, session_id: str) -> LiveSession | None:
+        """Return the session with this id."""
+        ...
+
+    def touch(self, live: LiveSession, now: int, generation: int) -> None:
+        """Count one request (write-behind, at least every second); `generation` is the one that was presented."""
+        ...
+
+    async def flush(self) -> None:
+        """Store all activity that is only in memory."""
+        ...
+
+    async def sealed_answer(self, session_id: str) -> SealedAnswer | None:
+        """Return the session's sealed answer."""
+        ...
+
+    async def session(self, session_id: str) -> Session | None:
+        """Return a session, its activity included."""
+        ...
+
+    async def sessions(self, which: SessionFilter, page: Page) -> list[Session]:
+        """Return sessions, newest first, their activity included."""
+        ...
+
+    async def agent(self, agent_id: str) -> Agent | None:
+        """Return an agent."""
+        ...
+
+    async def agents(self, status: AgentStatus | None, page: Page) -> list[Agent]:
+        """Return agents, newest first."""
+        ...
+
+    async def events(self, which: EventFilter, limit: int) -> list[Event]:
+        """Return events, oldest first."""
+        ...
+
+    async def event_rows(self, after: int, limit: int) -> list[Sequence[Any]]:
+        """Return raw audit rows for verification: the ten hashed columns, then prev_hash and hash."""
+        ...
+
+    async def head(self) -> ChainHead:
+        """Return the newest event's sequence number and hash."""
+        ...
+
+    async def value(self, key: str) -> str | None:
+        """Return a value of the key-value store."""
+        ...
+
+    async def purge_sessions(self, ended_before: int, limit: int) -> int:
+        """Delete at most `limit` sessions that were revoked or expired before (Unix seconds); return how many."""
+        ...
+
+    async def purge_idempotency_keys(self, before: int) -> int:
+        """Delete idempotency keys older than (Unix seconds); return how many."""
+        ...
+
+    async def active_session_count(self) -> int:
+        """Return the number of sessions of status ACTIVE."""
+        ...
+
+    async def agent_count(self) -> int:
+        """Return the number of agents that are not terminated."""
+        ...
+
+    async def status(self) -> EngineStatus:
+        """Return where rows live."""
+        ...
+
+    async def probe(self) -> None:
+        """Prove that rows can be read, and written if the last write failed."""
+        ...

@@ -1,0 +1,137 @@
+"""The bounded memory in front of the session table. Only the event loop's thread touches it."""
+
+from weakref import WeakValueDictionary
+
+from daemon.domain.clock import Clock
+from daemon.domain.rows import Agent, Session
+from daemon.stores.protocol import LiveAgent, LiveSession
+
+
+class SessionCache:
+    """Live sessions by the hash of their current token and by id, the least recently used leaving first.
+
+    What has activity that is not stored yet stays until it is, whatever the bound.
+
+    Args:
+        size: sessions kept at most.
+        clock: for the moment a new generation is seen.
+    """
+
+    def __init__(self, size: int, clock: Clock) -> None:
+        self._size = size
+        self._clock = clock
+        self._by_token: dict[str, LiveSession] = {}
+        self._by_id: WeakValueDictionary[str, LiveSession] = WeakValueDictionary()
+        self._agents: WeakValueDictionary[str, LiveAgent] = WeakValueDictionary()
+        self._dirty: dict[str, LiveSession] = {}
+        self._loads = 0
+        self._commits = 0
+        self._touched: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_token)
+
+    def by_token(self, token_hash: str) -> LiveSession | None:
+        """Return the session whose current token has this hash, and mark it as used."""
+        live = self._by_token.pop(token_hash, None)
+        if live is not None:
+            self._by_token[token_hash] = live
+        return live
+
+    def by_id(self, session_id: str) -> LiveSession | None:
+        """Return the session with this id."""
+        return self._by_id.get(session_id)
+
+    def count(self, live: LiveSession, now: int, generation: int) -> None:
+        """Count one request, to be stored later."""
+        live.requests += 1
+        live.last_activity = now
+        live.used_generation = max(live.used_generation, generation)
+        self._dirty[live.session.id] = live
+
+    def take_dirty(self) -> list[LiveSession]:
+        """Return, once, every session with activity that is not stored."""
+        dirty, self._dirty = self._dirty, {}
+        return list(dirty.values())
+
+    def keep_dirty(self, lives: list[LiveSession]) -> None:
+        """Take back what could not be stored."""
+        for live in lives:
+            self._dirty.setdefault(live.session.id, live)
+
+    def flushed(self, live: LiveSession, requests: int) -> None:
+        """Note that so many requests are stored now."""
+        live.requests -= requests
+        live.counted += requests
+        self._note(live.session.id)
+
+    def put(self, session: Session) -> None:
+        """Take over a session's committed row."""
+        live = self._by_id.get(session.id)
+        if live is None:
+            self._note(session.id)
+            return
+        self.replace(live, session)
+
+    def replace(self, live: LiveSession, session: Session) -> None:
+        """Take over the committed row of a live session."""
+        before = live.session
+        live.session = session
+        live.counted = session.request_count
+        if session.token_hash != before.token_hash:
+            self._by_token.pop(before.token_hash, None)
+            live.rotated_monotonic = self._clock.monotonic()
+            self._enter(live)
+        self._note(session.id)
+
+    def put_agent(self, agent: Agent) -> None:
+        """Take over an agent's committed row."""
+        live = self._agents.get(agent.id)
+        if live is not None:
+            live.row = agent
+        self._note(agent.id)
+
+    def add(self, session: Session, agent: Agent) -> LiveSession:
+        """Take in a session that was read or made, and that no later commit has changed."""
+        known = self._by_id.get(session.id)
+        if known is not None:
+            self.replace(known, session)
+            self._enter(known)
+            return known
+        holder = self._agents.get(agent.id)
+        if holder is None:
+            self._agents[agent.id] = holder = LiveAgent(agent)
+        live = LiveSession(session, holder, session.request_count, 0, session.last_activity, session.used_generation)
+        self._by_id[session.id] = live
+        self._enter(live)
+        return live
+
+    def clear(self) -> None:
+        """Forget everything but activity that is not stored: what is in the file may differ."""
+        self._by_token.clear()
+        kept = list(self._dirty.values())
+        self._by_id = WeakValueDictionary({live.session.id: live for live in kept})
+
+    def begin_load(self) -> int:
+        """Note that a reader is about to read, and return the number of commits seen so far."""
+        self._loads += 1
+        return self._commits
+
+    def end_load(self, since: int, *ids: str) -> bool:
+        """Return whether none of the rows with these ids changed since `begin_load`, so that what was read holds."""
+        self._loads -= 1
+        fresh = all(self._touched.get(key, -1) <= since for key in ids)
+        if self._loads == 0:
+            self._touched.clear()
+        return fresh
+
+    def _note(self, key: str) -> None:
+        if self._loads:
+            self._commits += 1
+            self._touched[key] = self._commits
+
+    def _enter(self, live: LiveSession) -> None:
+        self._by_token.pop(live.session.token_hash, None)
+        self._by_token[live.session.token_hash] = live
+        while len(self._by_token) > self._size:
+            del self._by_token[next(iter(self._by_token))]

@@ -1,0 +1,331 @@
+"""The SQLite engine: one writer, a few readers, the session cache, activity written behind."""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from daemon.domain.changes import Decide, Outcome, Rows, Scope
+from daemon.domain.clock import Clock
+from daemon.domain.errors import DaemonError
+from daemon.domain.events import Event, Origin
+from daemon.domain.rows import Agent, AgentStatus, Session
+from daemon.domain.views import ChainHead, EngineStatus
+from daemon.stores.migrate import schema_version
+from daemon.stores.protocol import EventFilter, LiveSession, Page, SealedAnswer, SessionFilter
+from daemon.stores.sqlite import agents, events, sessions, values
+from daemon.stores.sqlite.cache import SessionCache
+from daemon.stores.sqlite.connection import Connection, Readers, Synchronous, open_connection, unavailable
+from daemon.stores.sqlite.writer import Transaction, Unit, Writer
+
+T = TypeVar("T")
+
+READERS = 2
+FLUSH_CHUNK = 1000
+"""Sessions whose activity is stored in one unit, so that others need not wait long."""
+IDEMPOTENCY_SECONDS = 86_400
+
+
+class Written(msgspec.Struct):
+    """What a change wrote, for the cache."""
+
+    outcome: Outcome[Any]
+    rows: Rows
+
+
+class SQLiteStore:
+    """The default engine. Open it with `open_store`.
+
+    Args:
+        path: the database file.
+        connection, writer: the one that writes.
+        readers: those that read.
+        clock: the domain clock.
+        cache: sessions in memory.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        connection: Connection,
+        writer: Writer,
+        readers: Readers,
+        clock: Clock,
+        cache: SessionCache,
+    ) -> None:
+        self.path = path
+        self.clock = clock
+        self._connection = connection
+        self._writer = writer
+        self._readers = readers
+        self._cache = cache
+        self._schema_version = schema_version(path)
+        self.cached = cache.by_token
+        self.touch = cache.count
+
+    async def change(self, scope: Scope, decide: Decide[T], origin: Origin) -> T:
+        """Run one change in the next batch."""
+
+        def work(tx: Transaction) -> Written:
+            rows = _load(tx, scope)
+            outcome = decide(rows, tx.now)
+            _write(tx, outcome, origin)
+            return Written(outcome, rows)
+
+        written = await self._writer.run(Unit(work, self._committed))
+        answer: T = written.outcome.answer
+        return answer
+
+    def _committed(self, written: Written) -> None:
+        outcome, rows = written.outcome, written.rows
+        if outcome.agent is not None:
+            self._cache.put_agent(outcome.agent)
+        for session in outcome.sessions:
+            self._cache.put(session)
+        if outcome.session is not None:
+            self._cache.put(outcome.session)
+        if outcome.new_session is not None and rows.agent is not None:
+            self._cache.add(outcome.new_session, rows.agent)
+
+    async def live_by_token(self, token_hash: str) -> LiveSession | None:
+        """Return the session whose current or previous token has this hash."""
+        return self._cache.by_token(token_hash) or await self._load_live(lambda raw: sessions.by_token(raw, token_hash))
+
+    async def live_by_id(self, session_id: str) -> LiveSession | None:
+        """Return the session with this id."""
+        return self._cache.by_id(session_id) or await self._load_live(lambda raw: sessions.get(raw, session_id))
+
+    async def _load_live(self, read: Callable[[sqlite3.Connection], Session | None]) -> LiveSession | None:
+        """Read a session and its agent into the cache; again if a commit overtook the reading."""
+
+        def both(raw: sqlite3.Connection) -> tuple[Session, Agent] | None:
+            session = read(raw)
+            agent = agents.get(raw, session.agent_id) if session else None
+            return (session, agent) if session and agent else None
+
+        while True:
+            since = self._cache.begin_load()
+            ids: tuple[str, ...] = ()
+            try:
+                found = await self._readers.run(both)
+                ids = (found[0].id, found[1].id) if found else ()
+            finally:
+                fresh = self._cache.end_load(since, *ids)
+            if found is None:
+                return None
+            if fresh:
+                return self._cache.add(*found)
+
+    async def flush(self) -> None:
+        """Store all activity that is only in memory, in chunks."""
+        dirty = self._cache.take_dirty()
+        for start in range(0, len(dirty), FLUSH_CHUNK):
+            chunk = dirty[start : start + FLUSH_CHUNK]
+            try:
+                await self._writer.run(self._flush_unit(chunk))
+            except DaemonError:
+                self._cache.keep_dirty(dirty[start:])
+                raise
+
+    def _flush_unit(self, chunk: list[LiveSession]) -> Unit[None]:
+        counts = [live.requests for live in chunk]
+        rows = [
+            (count, live.last_activity or 0, live.used_generation, live.session.id)
+            for live, count in zip(chunk, counts, strict=True)
+        ]
+
+        def committed(_: None) -> None:
+            for live, count in zip(chunk, counts, strict=True):
+                self._cache.flushed(live, count)
+
+        return Unit(lambda tx: sessions.add_activity(tx.raw, rows), committed)
+
+    async def sealed_answer(self, session_id: str) -> SealedAnswer | None:
+        """Return the session's sealed answer."""
+        return await self._readers.run(lambda raw: sessions.sealed_answer(raw, session_id))
+
+    async def session(self, session_id: str) -> Session | None:
+        """Return a session, its activity included."""
+        await self._flush_for_reading()
+        return await self._readers.run(lambda raw: sessions.get(raw, session_id))
+
+    async def sessions(self, which: SessionFilter, page: Page) -> list[Session]:
+        """Return sessions, newest first, their activity included."""
+        await self._flush_for_reading()
+        now = self.clock.now()
+        return await self._readers.run(lambda raw: sessions.find(raw, which, page, now))
+
+    async def _flush_for_reading(self) -> None:
+        """Store activity first, so that what an owner reads includes it; a disk that is full must not hide the rest."""
+        try:
+            await self.flush()
+        except DaemonError:
+            return
+
+    async def agent(self, agent_id: str) -> Agent | None:
+        """Return an agent."""
+        return await self._readers.run(lambda raw: agents.get(raw, agent_id))
+
+    async def agents(self, status: AgentStatus | None, page: Page) -> list[Agent]:
+        """Return agents, newest first."""
+        return await self._readers.run(lambda raw: agents.find(raw, status, page))
+
+    async def events(self, which: EventFilter, limit: int) -> list[Event]:
+        """Return events, oldest first."""
+        return await self._readers.run(lambda raw: events.find(raw, which, limit))
+
+    async def event_rows(self, after: int, limit: int) -> list[Sequence[Any]]:
+        """Return raw audit rows for verification."""
+        return await self._readers.run(lambda raw: events.rows_after(raw, after, limit))
+
+    async def head(self) -> ChainHead:
+        """Return the newest event's sequence number and hash."""
+        return self._writer.head
+
+    async def value(self, key: str) -> str | None:
+        """Return a value of the key-value store."""
+        return await self._readers.run(lambda raw: values.get(raw, key))
+
+    async def purge_sessions(self, ended_before: int, limit: int) -> int:
+        """Delete at most `limit` sessions that ended before."""
+        return await self._writer.run(Unit(lambda tx: sessions.purge(tx.raw, ended_before, limit)))
+
+    async def purge_idempotency_keys(self, before: int) -> int:
+        """Delete idempotency keys older than `before`."""
+        return await self._writer.run(Unit(lambda tx: values.purge_keys(tx.raw, before)))
+
+    async def active_session_count(self) -> int:
+        """Return the number of sessions of status ACTIVE."""
+        now = self.clock.now()
+        return await self._readers.run(lambda raw: sessions.count_active(raw, now))
+
+    async def agent_count(self) -> int:
+        """Return the number of agents that are not terminated."""
+        return await self._readers.run(agents.count)
+
+    async def status(self) -> EngineStatus:
+        """Return where rows live; the size includes the write-ahead log."""
+        size = sum(_size(Path(f"{self.path}{suffix}")) for suffix in ("", "-wal"))
+        return EngineStatus(kind="sqlite", size_bytes=size, schema_version=self._schema_version)
+
+    async def probe(self) -> None:
+        """Prove that rows can be read, and written if the last write failed."""
+        await self._readers.run(lambda raw: raw.execute("SELECT max(version) FROM schema_migrations").fetchone())
+        if self._writer.failure is not None:
+            now = self.clock.now()
+            await self._writer.run(Unit(lambda tx: values.put(tx.raw, "write_probe", str(now), now)))
+
+    async def checkpoint(self) -> None:
+        """Move the write-ahead log into the database file as far as readers allow."""
+        try:
+            await self._connection.run(lambda raw: raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone())
+        except sqlite3.Error as error:
+            raise unavailable(error) from error
+
+    async def close(self) -> None:
+        """Wait for what is queued, then close every connection; SQLite empties the write-ahead log with the last."""
+        await self._writer.idle()
+        await self._readers.close()
+        await self._connection.close()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _load(tx: Transaction, scope: Scope) -> Rows:
+    raw, rows = tx.raw, Rows()
+    if scope.session is not None:
+        rows.session = sessions.get(raw, scope.session)
+        if scope.retry_answer:
+            sealed = sessions.sealed_answer(raw, scope.session)
+            rows.retry_answer = sealed.box if sealed else None
+    agent_id = scope.agent or (rows.session.agent_id if rows.session else None)
+    if agent_id is not None:
+        rows.agent = agents.get(raw, agent_id)
+    if scope.active_sessions_of is not None:
+        rows.active_sessions = sessions.count_active_of(raw, scope.active_sessions_of, tx.now)
+    if scope.public_key is not None:
+        rows.key_holder = agents.by_public_key(raw, scope.public_key)
+    if scope.idempotency_key is not None:
+        rows.idempotent_session = values.session_of_key(raw, scope.idempotency_key, tx.now - IDEMPOTENCY_SECONDS)
+    if scope.pick is not None:
+        rows.sessions = sessions.pick(raw, scope, tx.now)
+    for key in scope.values:
+        if (value := values.get(raw, key)) is not None:
+            rows.values[key] = value
+    return rows
+
+
+def _write(tx: Transaction, outcome: Outcome[Any], origin: Origin) -> None:
+    raw = tx.raw
+    if outcome.new_agent is not None:
+        agents.insert(raw, outcome.new_agent)
+    if outcome.agent is not None:
+        agents.update(raw, outcome.agent)
+    if outcome.new_session is not None:
+        sessions.insert(raw, outcome.new_session)
+        if outcome.idempotency_key is not None:
+            values.remember_key(raw, outcome.idempotency_key, outcome.new_session.id, tx.now)
+    if outcome.session is not None:
+        sessions.update(raw, outcome.session)
+        if outcome.retry_answer is not None:
+            sessions.seal(raw, outcome.session.id, outcome.retry_answer or None)
+    for session in outcome.sessions:
+        sessions.update(raw, session)
+    for key, value in (outcome.values or {}).items():
+        values.put(raw, key, value, tx.now)
+    tx.chain.append(outcome.facts, origin)
+
+
+async def open_store(
+    path: Path,
+    clock: Clock,
+    *,
+    synchronous: Synchronous,
+    cache_sessions: int,
+    announce: Callable[[list[Event]], None],
+) -> SQLiteStore:
+    """Open a migrated database.
+
+    Args:
+        path: the database file.
+        clock: the domain clock.
+        synchronous: `full` or `normal`.
+        cache_sessions: sessions kept in memory at most.
+        announce: called with events after their commit.
+
+    Raises:
+        DaemonError: STORAGE_UNAVAILABLE.
+    """
+    cache = SessionCache(cache_sessions, clock)
+    connections: list[Connection] = []
+    try:
+        connection = await open_connection(path, synchronous, read_only=False)
+        connections.append(connection)
+        for _ in range(READERS):
+            connections.append(await open_connection(path, synchronous, read_only=True))
+        newest = await connection.run(events.head)
+    except sqlite3.Error as error:
+        for opened in connections:
+            await opened.close()
+        raise unavailable(error) from error
+    writer = Writer(connection, clock, newest, announce, cache.clear)
+    return SQLiteStore(
+        path, connection=connection, writer=writer, readers=Readers(connections[1:]), clock=clock, cache=cache
+    )
+
+
+def newest_event_time(path: Path) -> int:
+    """Return the newest event's time (Unix seconds) of a database that is not open yet; 0 if there is none."""
+    raw = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+    try:
+        return events.newest_timestamp(raw)
+    finally:
+        raw.close()

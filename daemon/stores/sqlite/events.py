@@ -1,0 +1,113 @@
+"""SQL of the audit log: appended in hash-chain order, never changed."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from daemon.domain.events import GENESIS, Event, Fact, Origin, chain_hash, details_text
+from daemon.domain.views import ChainHead
+from daemon.stores.protocol import EventFilter
+
+_COLUMNS = "id, timestamp, event_type, actor, agent_id, session_id, severity, details, request_id, ip_address"
+
+# Append events.
+_INSERT = f"INSERT INTO audit_log ({_COLUMNS}, prev_hash, hash) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
+
+# The newest event.
+_HEAD = "SELECT id, hash FROM audit_log ORDER BY id DESC LIMIT 1"
+
+# Raw rows for verification.
+_AFTER = f"SELECT {_COLUMNS}, prev_hash, hash FROM audit_log WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608
+
+
+class Chain:
+    """The events of one transaction, chained to the newest one before it.
+
+    Args:
+        head: the newest event before the transaction.
+        now: the transaction's time, Unix seconds.
+    """
+
+    def __init__(self, head: ChainHead, now: int) -> None:
+        self.head = head
+        self._now = now
+        self._rows: list[tuple[Any, ...]] = []
+        self.events: list[Event] = []
+
+    def append(self, facts: Iterable[Fact], origin: Origin) -> None:
+        """Chain facts in their order."""
+        for fact in facts:
+            details = details_text(fact)
+            row = (
+                self.head.seq + 1,
+                self._now,
+                fact.type,
+                origin.actor,
+                fact.agent_id,
+                fact.session_id,
+                fact.severity,
+                details,
+                origin.request_id,
+                origin.ip_address,
+            )
+            digest = chain_hash(self.head.hash, row)
+            self._rows.append((*row, self.head.hash, digest))
+            self.events.append(to_event(self._rows[-1]))
+            self.head = ChainHead(seq=row[0], hash=digest)
+
+    def mark(self) -> tuple[int, ChainHead]:
+        """Return where the chain stands now, for `back_to`."""
+        return len(self._rows), self.head
+
+    def back_to(self, mark: tuple[int, ChainHead]) -> None:
+        """Forget what was appended since the mark."""
+        length, self.head = mark
+        del self._rows[length:], self.events[length:]
+
+    def write(self, raw: sqlite3.Connection) -> None:
+        """Insert everything that was appended."""
+        raw.executemany(_INSERT, self._rows)
+
+
+def to_event(row: Sequence[Any]) -> Event:
+    """Map a row of the audit log: the ten hashed columns, then prev_hash and hash."""
+    seq, timestamp, kind, actor, agent_id, session_id, severity, details, request_id, ip_address, prev_hash, digest = (
+        row
+    )
+    return Event(
+        seq, timestamp, kind, severity, actor, agent_id, session_id, request_id, ip_address,
+        msgspec.Raw(details), prev_hash, digest,
+    )  # fmt: skip
+
+
+def head(raw: sqlite3.Connection) -> ChainHead:
+    """Return the newest event's sequence number and hash."""
+    row = raw.execute(_HEAD).fetchone()
+    return ChainHead(seq=row[0], hash=row[1]) if row else ChainHead(seq=0, hash=GENESIS)
+
+
+def newest_timestamp(raw: sqlite3.Connection) -> int:
+    """Return the newest event's time, 0 if there is none."""
+    row = raw.execute("SELECT timestamp FROM audit_log ORDER BY id DESC LIMIT 1").fetchone()
+    return row[0] if row else 0
+
+
+def rows_after(raw: sqlite3.Connection, after: int, limit: int) -> list[Sequence[Any]]:
+    """Return raw rows in order."""
+    return raw.execute(_AFTER, (after, limit)).fetchall()
+
+
+def find(raw: sqlite3.Connection, which: EventFilter, limit: int) -> list[Event]:
+    """Return events that match every filter that is set, oldest first."""
+    filters = {
+        "event_type": which.type,
+        "agent_id": which.agent_id,
+        "session_id": which.session_id,
+        "severity": which.severity,
+    }
+    chosen = {column: value for column, value in filters.items() if value is not None}
+    conditions = "".join(f" AND {column} = ?" for column in chosen)
+    sql = f"SELECT {_COLUMNS}, prev_hash, hash FROM audit_log WHERE id > ?{conditions} ORDER BY id LIMIT ?"  # noqa: S608
+    return [to_event(row) for row in raw.execute(sql, (which.after, *chosen.values(), limit))]

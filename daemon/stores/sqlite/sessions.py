@@ -1,0 +1,156 @@
+"""SQL of sessions."""
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from daemon.domain.changes import Pick, Scope
+from daemon.domain.rows import Session
+from daemon.stores.protocol import Page, SealedAnswer, SessionFilter
+
+_FIELDS = Session.__struct_fields__
+COLUMNS = ", ".join(_FIELDS)
+_ACTIVITY = {"request_count", "last_activity", "used_generation"}
+_FIXED = {"id", "agent_id", "created_at", "created_by", "ttl_seconds", "absolute_expires_at"}
+_CHANGING = tuple(name for name in _FIELDS if name not in _ACTIVITY | _FIXED)
+
+# One session by id.
+_GET = f"SELECT {COLUMNS} FROM sessions WHERE id = ?"  # noqa: S608
+
+# One session by its current token, or by the one before.
+_BY_TOKEN = f"SELECT {COLUMNS} FROM sessions WHERE token_hash = ?"  # noqa: S608
+_BY_PREVIOUS = f"SELECT {COLUMNS} FROM sessions WHERE previous_token_hash = ?"  # noqa: S608
+
+# A new session.
+_INSERT = f"INSERT INTO sessions ({COLUMNS}) VALUES ({', '.join('?' * len(_FIELDS))})"  # noqa: S608
+
+# Everything about a session that can change, but for its activity, which is written behind.
+_UPDATE = f"UPDATE sessions SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE id = ?"  # noqa: S608
+
+# The sealed answer of the last renewal.
+_SEAL = "UPDATE sessions SET retry_answer = ? WHERE id = ?"
+_SEALED = "SELECT previous_token_hash, retry_answer FROM sessions WHERE id = ?"
+
+# Activity that was counted in memory.
+_ADD_ACTIVITY = (
+    "UPDATE sessions SET request_count = request_count + ?, last_activity = max(coalesce(last_activity, 0), ?),"
+    " used_generation = max(used_generation, ?) WHERE id = ?"
+)
+
+_ALIVE = "revoked_at IS NULL AND expired_at IS NULL AND expires_at > :now"
+_IDLE_OVER = "idle_timeout IS NOT NULL AND max(coalesce(last_activity, 0), created_at) + idle_timeout <= :now"
+_ACTIVE = f"{_ALIVE} AND NOT ({_IDLE_OVER})"
+_UNMARKED = "revoked_at IS NULL AND expired_at IS NULL"
+
+# Sessions of status ACTIVE of one agent.
+_COUNT_OF_AGENT = f"SELECT count(*) FROM sessions WHERE agent_id = :agent AND {_ACTIVE}"  # noqa: S608
+
+# Sessions of status ACTIVE: two counts that an index answers alone, instead of one that visits every row.
+_COUNT_ALIVE = f"SELECT count(*) FROM sessions WHERE {_ALIVE}"  # noqa: S608
+_COUNT_IDLE_OVER = f"SELECT count(*) FROM sessions WHERE {_ALIVE} AND {_IDLE_OVER}"  # noqa: S608
+
+_PICKS: dict[Pick, str] = {
+    "of_agent": "agent_id = :agent AND revoked_at IS NULL",
+    "every": "revoked_at IS NULL",
+    "expired": f"{_UNMARKED} AND expires_at <= :now",
+    "idle_over": f"{_UNMARKED} AND expires_at > :now AND {_IDLE_OVER}",
+    "quiet": "state = 'ACTIVE' AND revoked_at IS NULL AND coalesce(last_activity, created_at) <= :now - :quiet_for",
+    "created_after_now": "created_at > :now AND revoked_at IS NULL",
+}
+
+# Sessions that ended long ago; a stock SQLite has no DELETE … LIMIT.
+_PURGE = (
+    "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE revoked_at <= :before"
+    " UNION SELECT id FROM sessions WHERE expired_at <= :before LIMIT :limit)"
+)
+
+_STATUS = {
+    None: "revoked_at IS NULL",
+    "all": "1",
+    "REVOKED": "revoked_at IS NOT NULL",
+    "ACTIVE": _ACTIVE,
+    "EXPIRED": f"revoked_at IS NULL AND NOT ({_ACTIVE})",
+}
+
+
+def _one(raw: sqlite3.Connection, sql: str, value: str) -> Session | None:
+    row = raw.execute(sql, (value,)).fetchone()
+    return Session(*row) if row else None
+
+
+def get(raw: sqlite3.Connection, session_id: str) -> Session | None:
+    """Return a session."""
+    return _one(raw, _GET, session_id)
+
+
+def by_token(raw: sqlite3.Connection, token_hash: str) -> Session | None:
+    """Return the session whose current or previous token has this hash."""
+    return _one(raw, _BY_TOKEN, token_hash) or _one(raw, _BY_PREVIOUS, token_hash)
+
+
+def sealed_answer(raw: sqlite3.Connection, session_id: str) -> SealedAnswer | None:
+    """Return the sealed answer of the last renewal with the hash of the token that opens it."""
+    row = raw.execute(_SEALED, (session_id,)).fetchone()
+    return SealedAnswer(*row) if row else None
+
+
+def insert(raw: sqlite3.Connection, session: Session) -> None:
+    """Add a session."""
+    raw.execute(_INSERT, msgspec.structs.astuple(session))
+
+
+def update(raw: sqlite3.Connection, session: Session) -> None:
+    """Store what changed of a session, but for its activity."""
+    raw.execute(_UPDATE, (*(getattr(session, name) for name in _CHANGING), session.id))
+
+
+def seal(raw: sqlite3.Connection, session_id: str, box: bytes | None) -> None:
+    """Store or clear the sealed answer."""
+    raw.execute(_SEAL, (box, session_id))
+
+
+def add_activity(raw: sqlite3.Connection, rows: Iterable[tuple[int, int, int, str]]) -> None:
+    """Add (requests, last activity, used generation, session id)."""
+    raw.executemany(_ADD_ACTIVITY, rows)
+
+
+def count_active_of(raw: sqlite3.Connection, agent_id: str, now: int) -> int:
+    """Return the number of an agent's sessions of status ACTIVE."""
+    return int(raw.execute(_COUNT_OF_AGENT, {"agent": agent_id, "now": now}).fetchone()[0])
+
+
+def count_active(raw: sqlite3.Connection, now: int) -> int:
+    """Return the number of sessions of status ACTIVE."""
+    alive, over = (raw.execute(sql, {"now": now}).fetchone()[0] for sql in (_COUNT_ALIVE, _COUNT_IDLE_OVER))
+    return int(alive - over)
+
+
+def pick(raw: sqlite3.Connection, scope: Scope, now: int) -> list[Session]:
+    """Return the sessions that a change asked to see."""
+    assert scope.pick is not None  # noqa: S101 - the caller looked
+    sql = f"SELECT {COLUMNS} FROM sessions WHERE {_PICKS[scope.pick]} LIMIT :limit"  # noqa: S608
+    values = {"now": now, "agent": scope.picked_agent, "quiet_for": scope.quiet_for, "limit": scope.limit}
+    return [Session(*row) for row in raw.execute(sql, values)]
+
+
+def find(raw: sqlite3.Connection, which: SessionFilter, page: Page, now: int) -> list[Session]:
+    """Return sessions that match every filter that is set, newest first."""
+    values: dict[str, Any] = {"now": now, "limit": page.limit}
+    conditions = [_STATUS[which.status]]
+    for column in ("agent_id", "state", "user_id", "workspace_id"):
+        if (value := getattr(which, column)) is not None:
+            conditions.append(f"{column} = :{column}")
+            values[column] = value
+    if page.before is not None:
+        conditions.append("(created_at, id) < (:created_at, :id)")
+        values["created_at"], values["id"] = page.before
+    where = " AND ".join(conditions)
+    sql = f"SELECT {COLUMNS} FROM sessions WHERE {where} ORDER BY created_at DESC, id DESC LIMIT :limit"  # noqa: S608
+    return [Session(*row) for row in raw.execute(sql, values)]
+
+
+def purge(raw: sqlite3.Connection, ended_before: int, limit: int) -> int:
+    """Delete sessions that ended before (Unix seconds); return how many."""
+    return raw.execute(_PURGE, {"before": ended_before, "limit": limit}).rowcount

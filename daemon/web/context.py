@@ -1,0 +1,43 @@
+"""What is known about the request that is being answered."""
+
+from typing import Any, cast
+
+import msgspec
+
+_KEY = "daemon"
+
+
+class RequestContext(msgspec.Struct, gc=False):
+    """One request; the envelope makes it, the guards fill in who is asking.
+
+    Args:
+        request_id: the client's, or a new one.
+        ip: the peer's address; None over the unix socket.
+        client: `cli` or `run` as `X-Daemon-Client` says; None for everybody else.
+        services: what the routes call.
+        actor: `anonymous` until a guard sets `owner` or `agent:<id>`.
+        session_id: of the session whose token was accepted.
+        agent_id: of that session's agent.
+        headers: added to the response, names in lower case.
+        cause: the exception behind an INTERNAL_ERROR, for the log alone.
+    """
+
+    request_id: str
+    ip: str | None
+    client: str | None
+    services: Any
+    actor: str = "anonymous"
+    session_id: str | None = None
+    agent_id: str | None = None
+    headers: list[tuple[bytes, bytes]] = []
+    cause: BaseException | None = None
+
+
+def context(scope: Any) -> RequestContext:
+    """Return the context of the request with this ASGI scope."""
+    return cast("RequestContext", scope[_KEY])
+
+
+def attach(scope: Any, made: RequestContext) -> None:
+    """Make `made` the context of the request with this ASGI scope."""
+    scope[_KEY] = made

@@ -1,0 +1,14 @@
+ALTER TABLE sessions ADD COLUMN ttl_seconds INTEGER NOT NULL DEFAULT 86400;
+ALTER TABLE sessions ADD COLUMN generation INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE sessions ADD COLUMN previous_token_hash TEXT;
+ALTER TABLE sessions ADD COLUMN retry_answer BLOB;
+ALTER TABLE sessions ADD COLUMN rotated_at INTEGER;
+ALTER TABLE sessions ADD COLUMN owner_rotated_generation INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sessions ADD COLUMN used_generation INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sessions ADD COLUMN reuse_reported_at INTEGER;
+
+-- What an older version handed out becomes the unit of renewal, within the range a new session may ask for.
+UPDATE sessions SET ttl_seconds = min(max(expires_at - created_at, 300), 604800);
+
+CREATE UNIQUE INDEX idx_sessions_previous_token_hash ON sessions (previous_token_hash)
+  WHERE previous_token_hash IS NOT NULL;

@@ -1,0 +1,170 @@
+-- The schema that migrations/ arrive at, for people to read. The daemon never runs this file: it builds every
+-- database, new ones too, by the migrations, and a test proves that both give the same.
+--
+-- Ids are UUID v7 as text. Times are Unix seconds, UTC. JSON is text. Booleans are 0 or 1.
+-- Columns stand in the order in which migrations added them.
+
+-- Which migrations made this database, and from which text: a changed or missing file is noticed at start.
+CREATE TABLE schema_migrations (
+  version INTEGER PRIMARY KEY,
+  name TEXT NOT NULL,
+  sha256 TEXT NOT NULL,  -- of the file with LF line ends, so that a checkout with CRLF is the same
+  applied_at INTEGER NOT NULL
+);
+
+-- Registered identities. Terminated ones stay: the audit log and the owner refer to them.
+CREATE TABLE agents (
+  id TEXT PRIMARY KEY NOT NULL,
+  name TEXT NOT NULL,  -- not unique: owners reuse names, ids tell apart
+  chain TEXT CHECK (chain IN ('solana', 'ethereum')),
+  network TEXT CHECK (network IN ('mainnet', 'devnet', 'testnet')),
+  public_key TEXT,
+  status TEXT NOT NULL DEFAULT 'CREATING'
+    CHECK (status IN ('CREATING', 'ACTIVE', 'SUSPENDED', 'TERMINATING', 'TERMINATED')),
+  metadata TEXT NOT NULL DEFAULT '{}',
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  suspended_at INTEGER,
+  suspension_reason TEXT,
+  owner_address TEXT,
+  owner_verified INTEGER NOT NULL DEFAULT 0 CHECK (owner_verified IN (0, 1))
+);
+CREATE UNIQUE INDEX idx_agents_public_key ON agents (public_key) WHERE public_key IS NOT NULL;
+CREATE INDEX idx_agents_created_at ON agents (created_at, id);  -- lists page by it
+CREATE INDEX idx_agents_owner_address ON agents (owner_address);
+
+-- Sessions. Whether a token may be used (ACTIVE, EXPIRED, REVOKED) is derived from the times, never stored;
+-- what a session is doing is its state.
+CREATE TABLE sessions (
+  id TEXT PRIMARY KEY NOT NULL,
+  agent_id TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE,
+  token_hash TEXT NOT NULL,  -- SHA-256 of the whole token: the file alone lets nobody in
+  constraints TEXT,  -- as the owner sent them, unknown keys too
+  usage_stats TEXT,
+  expires_at INTEGER NOT NULL,  -- the authority on expiry; the token's own `exp` is a hint to its holder
+  revoked_at INTEGER,
+  created_at INTEGER NOT NULL,
+  renewal_count INTEGER NOT NULL DEFAULT 0,
+  max_renewals INTEGER NOT NULL DEFAULT 30,  -- 0: never renewable
+  last_renewed_at INTEGER,
+  absolute_expires_at INTEGER NOT NULL DEFAULT 0,  -- fixed at creation, so that configuration does not reach back
+  ttl_seconds INTEGER NOT NULL DEFAULT 86400,  -- what one renewal adds; the agent cannot choose it
+  generation INTEGER NOT NULL DEFAULT 1,  -- of the current token; each renewal and rotation adds one
+  previous_token_hash TEXT,  -- finds the session when an agent repeats a renewal whose answer was lost
+  retry_answer BLOB,  -- that answer, sealed under the previous token: only its holder can open it
+  rotated_at INTEGER,  -- when the current generation began
+  owner_rotated_generation INTEGER NOT NULL DEFAULT 0,  -- older tokens up to this one are refused, not punished
+  used_generation INTEGER NOT NULL DEFAULT 0,  -- the newest whose token was used: a retry after that is a theft
+  reuse_reported_at INTEGER,  -- reuse is acted on once a session
+  state TEXT NOT NULL DEFAULT 'READY'
+    CHECK (state IN (
+      'CREATED', 'INITIALIZING', 'READY', 'ACTIVE', 'IDLE', 'SUSPENDED', 'CLOSING', 'CLOSED', 'ERROR'
+    )),
+  state_changed_at INTEGER,
+  started_at INTEGER,  -- the first request: tells SESSION_STARTED from a later return to ACTIVE
+  revoked_reason TEXT,
+  expired_at INTEGER,  -- set when SESSION_EXPIRED was emitted, so that it is emitted once
+  idle_timeout INTEGER,  -- copy of constraints.idleTimeout: the sweeper asks by index, not by parsing JSON
+  last_activity INTEGER,  -- this and request_count are written behind, at most a second late
+  request_count INTEGER NOT NULL DEFAULT 0,
+  user_id TEXT,
+  workspace_id TEXT,
+  metadata TEXT NOT NULL DEFAULT '{}',
+  created_by TEXT NOT NULL DEFAULT 'api' CHECK (created_by IN ('api', 'cli', 'run', 'process'))
+);
+CREATE UNIQUE INDEX idx_sessions_token_hash ON sessions (token_hash);
+CREATE UNIQUE INDEX idx_sessions_previous_token_hash ON sessions (previous_token_hash)
+  WHERE previous_token_hash IS NOT NULL;
+CREATE INDEX idx_sessions_agent_id ON sessions (agent_id);
+CREATE INDEX idx_sessions_expires_at ON sessions (expires_at);
+CREATE INDEX idx_sessions_created_at ON sessions (created_at, id);  -- lists page by it
+CREATE INDEX idx_sessions_alive_by_agent ON sessions (agent_id, expires_at)
+  WHERE revoked_at IS NULL;  -- counts an agent's active sessions while another is created
+-- The sweeper: what is to be marked as expired, what is old enough to be deleted, what may have become idle.
+CREATE INDEX idx_sessions_to_expire ON sessions (expires_at) WHERE revoked_at IS NULL AND expired_at IS NULL;
+CREATE INDEX idx_sessions_revoked_at ON sessions (revoked_at) WHERE revoked_at IS NOT NULL;
+CREATE INDEX idx_sessions_expired_at ON sessions (expired_at) WHERE expired_at IS NOT NULL;
+CREATE INDEX idx_sessions_active ON sessions (state) WHERE state = 'ACTIVE';
+CREATE INDEX idx_sessions_idle_timeout ON sessions (idle_timeout)
+  WHERE idle_timeout IS NOT NULL AND revoked_at IS NULL AND expired_at IS NULL;
+
+-- A repeated Idempotency-Key finds the session it made; the key itself is not kept.
+CREATE TABLE idempotency_keys (
+  key_hash TEXT PRIMARY KEY NOT NULL,
+  session_id TEXT NOT NULL,  -- no foreign key: the key outlives a session that was swept
+  created_at INTEGER NOT NULL
+);
+CREATE INDEX idx_idempotency_keys_created_at ON idempotency_keys (created_at);
+
+-- Every fact, in the order in which it happened. No foreign keys: an event outlives what it is about.
+CREATE TABLE audit_log (
+  id INTEGER PRIMARY KEY,  -- the sequence number, without gaps: assigned by the daemon under the writer's lock
+  timestamp INTEGER NOT NULL,
+  event_type TEXT NOT NULL,  -- no CHECK: it would have to be rebuilt, with the whole log, for every new type
+  actor TEXT NOT NULL,  -- owner, agent:<id>, system or cli
+  agent_id TEXT,
+  session_id TEXT,
+  severity TEXT NOT NULL DEFAULT 'info' CHECK (severity IN ('info', 'warning', 'critical')),
+  details TEXT NOT NULL DEFAULT '{}',  -- JSON; hashed as this very text
+  request_id TEXT,
+  ip_address TEXT,  -- absent over the unix socket
+  prev_hash TEXT NOT NULL,
+  hash TEXT NOT NULL  -- chains each event to the one before: what is changed or removed shows
+);
+CREATE INDEX idx_audit_log_session_id ON audit_log (session_id, id);
+CREATE INDEX idx_audit_log_agent_id ON audit_log (agent_id, id);
+CREATE INDEX idx_audit_log_event_type ON audit_log (event_type, id);
+
+CREATE TRIGGER audit_log_refuses_update BEFORE UPDATE ON audit_log
+BEGIN
+  SELECT RAISE(ABORT, 'audit_log is append-only: events are never changed');
+END;
+
+CREATE TRIGGER audit_log_refuses_delete BEFORE DELETE ON audit_log
+BEGIN
+  SELECT RAISE(ABORT, 'audit_log is append-only: events are never deleted');
+END;
+
+-- INSERT OR REPLACE deletes without firing the trigger above unless recursive_triggers is on.
+CREATE TRIGGER audit_log_refuses_replace BEFORE INSERT ON audit_log
+WHEN EXISTS (SELECT 1 FROM audit_log WHERE id = NEW.id)
+BEGIN
+  SELECT RAISE(ABORT, 'audit_log is append-only: events are never replaced');
+END;
+
+-- Ways to reach the owner. A disabled one stays, because the log below refers to it.
+CREATE TABLE notification_channels (
+  id TEXT PRIMARY KEY NOT NULL,
+  type TEXT NOT NULL CHECK (type IN ('TELEGRAM', 'DISCORD', 'NTFY', 'WEBHOOK')),
+  name TEXT NOT NULL,
+  config TEXT NOT NULL,  -- JSON; its credentials are sealed
+  priority INTEGER NOT NULL DEFAULT 0,  -- higher is tried first
+  min_level TEXT NOT NULL DEFAULT 'INFO' CHECK (min_level IN ('INFO', 'WARNING', 'CRITICAL')),
+  events TEXT,  -- JSON list; absent: all
+  agents TEXT,  -- JSON list; absent: all
+  enabled INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)),
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL
+);
+
+-- Every attempt to reach the owner.
+CREATE TABLE notification_log (
+  id TEXT PRIMARY KEY NOT NULL,
+  channel_id TEXT REFERENCES notification_channels (id),  -- absent where all channels failed
+  event TEXT NOT NULL,
+  level TEXT NOT NULL CHECK (level IN ('INFO', 'WARNING', 'CRITICAL')),
+  reference_id TEXT,
+  status TEXT NOT NULL CHECK (status IN ('DELIVERED', 'FAILED', 'RATE_LIMITED', 'ALL_FAILED')),
+  error TEXT,
+  retry_count INTEGER NOT NULL DEFAULT 0,
+  sent_at INTEGER NOT NULL
+);
+CREATE INDEX idx_notification_log_channel_id ON notification_log (channel_id);
+CREATE INDEX idx_notification_log_sent_at ON notification_log (sent_at);
+
+-- Single values of the daemon itself: the password's hash, the signing secrets, marks that survive a restart.
+CREATE TABLE key_value_store (
+  key TEXT PRIMARY KEY NOT NULL,
+  value TEXT NOT NULL,
+  updated_at INTEGER NOT NULL
+);
