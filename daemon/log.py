@@ -140,9 +140,7 @@ class Log:
             **details,
         )
 
-    def failure(
-        self, event: str, exc: BaseException, /, *, request_id: str | None = None, **fields: Any
-    ) -> None:
+    def failure(self, event: str, exc: BaseException, /, *, request_id: str | None = None, **fields: Any) -> None:
         """Queue a line about an exception, with its type and scrubbed traceback."""
         self.emit(event, request_id=request_id, **fields, **cause_fields(exc))
 

@@ -82,7 +82,9 @@ OPERATIONAL: dict[str, LogEvent] = {
     "storage.failed": _event("error", "The database could not be read or written.", "operation", "reason"),
     "worker.failed": _event("error", "A background task failed; it runs again.", "worker", "exception", "traceback"),
     "migration.applied": _event("info", "The database schema went one step forward.", "number", "name", "durationMs"),
-    "log.dropped": _event("warning", "Lines were lost: disk full, too many, or nobody reads stdout.", "count", "stdout"),
+    "log.dropped": _event(
+        "warning", "Lines were lost: disk full, too many, or nobody reads stdout.", "count", "stdout"
+    ),
     "library.message": _event("warning", "A library says something.", "logger", "message", "exception", "traceback"),
 }
 """What the daemon says about itself; facts about agents and sessions are audit events."""

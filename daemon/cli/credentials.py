@@ -4,10 +4,12 @@ import base64
 import getpass
 import os
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import rich_click as click
 
 from daemon.cli.failure import NOT_AUTHENTICATED, USAGE, Failure
 from daemon.domain.errors import DaemonError
@@ -164,12 +166,12 @@ def ask_twice(what: str) -> str:
     """
     while True:
         try:
-            password = checked(ask(f"{what} (12 bytes or more): "))
+            password = checked(ask(f"{what} (at least 12 bytes): "))
         except Failure as refused:
             if refused.code == NOT_AUTHENTICATED:
                 raise
-            print(refused, file=sys.stderr)  # noqa: T201
+            click.echo(str(refused), err=True)
             continue
-        if checked(ask("Again: ")) == password:
+        if unicodedata.normalize("NFC", ask("Again: ")) == password:
             return password
-        print("The two are not the same; try again.", file=sys.stderr)  # noqa: T201
+        click.echo("The two are not the same; try again.", err=True)

@@ -8,6 +8,7 @@ import msgspec
 from daemon.domain.changes import Decide, Scope
 from daemon.domain.clock import Clock
 from daemon.domain.events import Event, Origin, Severity
+from daemon.domain.pages import Page
 from daemon.domain.rows import Agent, AgentStatus, Session
 from daemon.domain.states import State
 from daemon.domain.views import ChainHead, EngineStatus, Status
@@ -47,13 +48,6 @@ class LiveAgent(msgspec.Struct, weakref=True):
     """An agent in memory: its row as last committed."""
 
     row: Agent
-
-
-class Page(msgspec.Struct, frozen=True):
-    """Which part of a list: at most `limit` rows, older than the row (created_at, id) if that is given."""
-
-    limit: int = 50
-    before: tuple[int, str] | None = None
 
 
 class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,5 @@
 """From errors to HTTP: the only place that knows a status for a code (RFC 9457)."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -164,27 +163,18 @@ def _problems(exc: HTTPException) -> list[tuple[str, str]]:
     return [("", exc.detail)]
 
 
-def has_credential(headers: Mapping[str, str]) -> bool:
-    """Return whether a request carries an Authorization header."""
-    return "authorization" in headers
-
-
 def handle_exception(request: Request[Any, Any, Any], exc: Exception) -> Response[bytes]:
     """Answer an exception inside the app; to be the app's only exception handler."""
     about = context(request.scope)
     error = from_exception(exc)
     if error.kind is errors.INTERNAL_ERROR:
         about.cause = exc
-    problem = render(
-        error,
-        instance=instance(request.scope),
-        request_id=about.request_id,
-        credential=has_credential(request.headers),
-    )
+    problem = problem_for(error, request.scope, about.request_id)
     return Response(problem.body, status_code=problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
 
 
-def instance(scope: Any) -> str:
-    """Return the path of a request as it was sent, without the query."""
-    path: bytes = scope["raw_path"]
-    return path.decode("ascii", "backslashreplace")
+def problem_for(error: DaemonError, scope: Any, request_id: str) -> Problem:
+    """Make the answer of an error to the request with this ASGI scope."""
+    credential = any(name == b"authorization" for name, _ in scope["headers"])
+    path = scope["raw_path"].decode("ascii", "backslashreplace")
+    return render(error, instance=path, request_id=request_id, credential=credential)

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
+from daemon.domain.pages import Page
 from daemon.domain.rows import Agent, AgentStatus
-from daemon.stores.protocol import Page
 
 _FIELDS = Agent.__struct_fields__
 _VERIFIED = _FIELDS.index("owner_verified")

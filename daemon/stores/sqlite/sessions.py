@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from daemon.domain.changes import Pick, Scope
+from daemon.domain.pages import Page
 from daemon.domain.rows import Session
-from daemon.stores.protocol import Page, SealedAnswer, SessionFilter
+from daemon.stores.protocol import SealedAnswer, SessionFilter
 
 _FIELDS = Session.__struct_fields__
 COLUMNS = ", ".join(_FIELDS)

@@ -1,0 +1,43 @@
+"""Types of options: durations as people write them, and JSON objects. Their bounds are the API's business."""
+
+import re
+from typing import Any
+
+import msgspec
+import rich_click as click
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DURATION = re.compile(r"([0-9]{1,12})([smhdw]?)")
+
+
+class Duration(click.ParamType):
+    """A duration in seconds: `90`, `15m`, `24h`, `7d`."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the seconds; a usage error for anything else."""
+        if isinstance(value, int):
+            return value
+        if match := _DURATION.fullmatch(str(value)):
+            return int(match[1]) * _UNITS[match[2]]
+        return self.fail("a duration is a number of seconds or such as 15m, 24h, 7d", param, ctx)
+
+
+class JsonObject(click.ParamType):
+    """A JSON object."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        """Return the object; a usage error for anything else."""
+        if isinstance(value, dict):
+            return value
+        try:
+            return msgspec.json.decode(str(value), type=dict[str, Any])
+        except (ValueError, RecursionError):
+            return self.fail("""a JSON object is needed, such as '{"maxRenewals": 3}'""", param, ctx)
+
+
+DURATION = Duration()
+JSON_OBJECT = JsonObject()

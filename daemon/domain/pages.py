@@ -1,0 +1,50 @@
+"""Lists in parts: newest first, a cursor names the last row that was shown."""
+
+import base64
+import binascii
+import re
+from typing import Generic, TypeVar
+
+import msgspec
+
+from daemon.domain.errors import invalid
+
+T = TypeVar("T")
+
+MAX_LIMIT = 200
+_CURSOR = re.compile(r"(\d{1,12}):([0-9a-f-]{36})\Z")
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Which part of a list: at most `limit` rows, older than the row (created_at, id) if that is given."""
+
+    limit: int = 50
+    before: tuple[int, str] | None = None
+
+
+class Listing(msgspec.Struct, Generic[T]):
+    """A part of a list, and the cursor of the next one if there may be more."""
+
+    items: list[T]
+    cursor: str | None
+
+
+def encode_cursor(created_at: int, row_id: str) -> str:
+    """Return the cursor that continues after a row."""
+    return base64.urlsafe_b64encode(f"{created_at}:{row_id}".encode()).decode().rstrip("=")
+
+
+def decode_cursor(text: str) -> tuple[int, str]:
+    """Return the row that a cursor continues after.
+
+    Raises:
+        DaemonError: VALIDATION_ERROR naming `cursor`.
+    """
+    try:
+        plain = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        plain = ""
+    match = _CURSOR.match(plain)
+    if match is None:
+        raise invalid(("cursor", "must be a cursor from the Link header of a list"))
+    return int(match[1]), match[2]

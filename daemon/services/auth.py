@@ -1,0 +1,201 @@
+"""The session check: who is this agent, and may it do this now?"""
+
+from hmac import compare_digest
+
+import msgspec
+
+from daemon.crypto.tokens import TokenSigner
+from daemon.domain import lifecycle, renewal
+from daemon.domain.changes import Outcome, Rows, Scope
+from daemon.domain.constraints import allows, limits
+from daemon.domain.errors import (
+    CONSTRAINT_VIOLATED,
+    INVALID_TOKEN,
+    RATE_LIMIT_EXCEEDED,
+    STORAGE_UNAVAILABLE,
+    TOKEN_REUSED,
+    TOKEN_ROTATED,
+    DaemonError,
+)
+from daemon.domain.events import ConstraintViolated, Origin
+from daemon.domain.status import check_alive, check_usable, status
+from daemon.domain.tokens import token_hash
+from daemon.settings import Security
+from daemon.stores.protocol import LiveSession, Store
+
+_MINUTE = 60.0
+_REMEMBERED_BREACHES = 10_000
+
+
+class Caller(msgspec.Struct, gc=False):
+    """An agent that passed the session check.
+
+    Args:
+        live: its session.
+        token: what it presented.
+        digest: the token's hash.
+        previous: whether the token is the previous generation, asking for a lost answer.
+    """
+
+    live: LiveSession
+    token: str
+    digest: str
+    previous: bool
+
+    def __repr__(self) -> str:
+        return f"Caller({self.live.session.id})"
+
+
+class SessionAuth:
+    """Checks session tokens; the hot path neither waits nor writes.
+
+    Args:
+        store: the engine.
+        signer: classifies tokens that match no row.
+        settings: the security section.
+    """
+
+    def __init__(self, store: Store, signer: TokenSigner, settings: Security) -> None:
+        self._store = store
+        self._signer = signer
+        self._settings = settings
+        self._breaches: dict[tuple[str, str], tuple[float, int]] = {}
+
+    async def check(self, token: str, operation: str, request: Origin, *, renewing: bool = False) -> Caller:
+        """Return the caller if the token may be used for this operation now; counts one request.
+
+        Args:
+            token: with its prefix.
+            operation: e.g. `session.read`.
+            request: id and address of the request; the actor is filled in here.
+            renewing: admits the previous generation for as long as its lost answer may be fetched.
+
+        Raises:
+            DaemonError: INVALID_TOKEN, SESSION_REVOKED, TOKEN_EXPIRED, TOKEN_ROTATED, TOKEN_REUSED, AGENT_SUSPENDED,
+                SESSION_SUSPENDED, CONSTRAINT_VIOLATED, RATE_LIMIT_EXCEEDED.
+        """
+        digest = token_hash(token)
+        generation: int | None = None
+        live = self._store.cached(digest) or await self._store.live_by_token(digest)
+        if live is None:
+            live, generation = await self._classify(token)
+        session, now = live.session, self._store.clock.now()
+        check_alive(session, now)
+        previous = not compare_digest(session.token_hash, digest)
+        if previous:
+            await self._admit_previous(live, digest, generation, request, renewing=renewing)
+        check_usable(session, live.agent.row, now, live.last_activity)
+        if session.constraints is not None:
+            await self._check_constraints(live, operation, request)
+        self._store.touch(live, now, session.generation - previous)
+        if session.state in {"READY", "IDLE"}:
+            await self._activate(live, request)
+        return Caller(live, token, digest, previous)
+
+    async def _classify(self, token: str) -> tuple[LiveSession, int]:
+        """Find the session of a token that matches no row, if this daemon signed it."""
+        claims = self._signer.classify(token, self._store.clock.now())
+        live = await self._store.live_by_id(claims.sub) if claims else None
+        if claims is None or live is None or claims.gen >= live.session.generation:
+            raise DaemonError(INVALID_TOKEN)
+        return live, claims.gen
+
+    async def _admit_previous(
+        self, live: LiveSession, digest: str, generation: int | None, request: Origin, *, renewing: bool
+    ) -> None:
+        """Let the previous generation through to the retry rule; refuse every other superseded token."""
+        session = live.session
+        if session.previous_token_hash is not None and compare_digest(session.previous_token_hash, digest):
+            generation = session.generation - 1
+            if not renewing:
+                raise DaemonError(TOKEN_ROTATED)
+            if self._retry_is_open(live):
+                return
+        elif generation is None:  # the row moved on while the token was looked up
+            raise DaemonError(TOKEN_ROTATED)
+        elif generation <= session.owner_rotated_generation:
+            raise DaemonError(TOKEN_ROTATED, "The owner has replaced this token.")
+        action = self._settings.token_reuse_action
+        if session.reuse_reported_at is None and status(session, self._store.clock.now()) == "ACTIVE":
+            await self._store.change(
+                Scope(session=session.id),
+                lambda rows, now: renewal.report_reuse(rows, now, generation=generation, action=action),
+                _by_agent(session.agent_id, request),
+            )
+        raise DaemonError(TOKEN_REUSED)
+
+    def _retry_is_open(self, live: LiveSession) -> bool:
+        """Return whether the last renewal's answer may still be fetched with the token it replaced."""
+        session = live.session
+        if live.used_generation < session.generation:
+            return True
+        if live.rotated_monotonic is not None:
+            elapsed = self._store.clock.monotonic() - live.rotated_monotonic
+        else:
+            elapsed = self._store.clock.now() - (session.rotated_at or 0)
+        return elapsed < self._settings.renewal_retry_window
+
+    async def _check_constraints(self, live: LiveSession, operation: str, request: Origin) -> None:
+        known = limits(live.session.constraints)
+        if not allows(known.allowed_operations, operation):
+            await self._breach(live, "allowedOperations", operation, request)
+        if known.max_requests is not None and live.counted + live.requests >= known.max_requests:
+            await self._breach(live, "maxRequests", operation, request)
+        if known.requests_per_minute is not None:
+            self._count_in_minute(live, known.requests_per_minute)
+
+    def _count_in_minute(self, live: LiveSession, allowed: int) -> None:
+        now = self._store.clock.monotonic()
+        if now - live.window_started >= _MINUTE:
+            live.window_started, live.window_requests = now, 0
+        if live.window_requests >= allowed:
+            wait = max(1, round(live.window_started + _MINUTE - now))
+            raise DaemonError(
+                RATE_LIMIT_EXCEEDED, details={"constraint": "requestsPerMinute", "limit": allowed}, retry_after=wait
+            )
+        live.window_requests += 1
+
+    async def _breach(self, live: LiveSession, constraint: str, operation: str, request: Origin) -> None:
+        """Record a breach, one event per session and constraint a minute, and refuse the request."""
+        session = live.session
+        count = self._count_breach(session.id, constraint)
+        if count:
+            fact = ConstraintViolated(
+                agent_id=session.agent_id,
+                session_id=session.id,
+                constraint=constraint,
+                operation=operation,
+                count=count,
+            )
+
+            def decide(rows: Rows, now: int) -> Outcome[None]:
+                alive = rows.session is not None and status(rows.session, now) == "ACTIVE"
+                return Outcome(answer=None, facts=(fact,) if alive else ())
+
+            await self._store.change(Scope(session=session.id), decide, _by_agent(session.agent_id, request))
+        raise DaemonError(CONSTRAINT_VIOLATED, details={"constraint": constraint, "operation": operation})
+
+    def _count_breach(self, session_id: str, constraint: str) -> int:
+        """Return how many breaches an event must tell of now; 0 while the minute of the last event runs."""
+        key, now = (session_id, constraint), self._store.clock.monotonic()
+        told, count = self._breaches.get(key, (now - _MINUTE, 0))
+        if now - told < _MINUTE:
+            self._breaches[key] = (told, count + 1)
+            return 0
+        while len(self._breaches) >= _REMEMBERED_BREACHES:
+            del self._breaches[next(iter(self._breaches))]
+        self._breaches[key] = (now, 0)
+        return count + 1
+
+    async def _activate(self, live: LiveSession, request: Origin) -> None:
+        """Make the session ACTIVE; a disk that cannot be written must not stop an agent whose token is good."""
+        session = live.session
+        try:
+            await self._store.change(Scope(session=session.id), lifecycle.use, _by_agent(session.agent_id, request))
+        except DaemonError as error:
+            if error.kind is not STORAGE_UNAVAILABLE:
+                raise
+
+
+def _by_agent(agent_id: str, request: Origin) -> Origin:
+    return Origin(f"agent:{agent_id}", request.request_id, request.ip_address)

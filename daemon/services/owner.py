@@ -1,0 +1,212 @@
+"""The owner: master password, lockout, tickets."""
+
+import asyncio
+import hashlib
+import hmac
+import os
+import secrets
+import unicodedata
+from collections.abc import Callable
+
+import msgspec
+
+from daemon.crypto.passwords import PasswordHasher
+from daemon.domain.changes import Outcome, Rows, Scope
+from daemon.domain.errors import INVALID_MASTER_PASSWORD, MASTER_AUTH_LOCKED, DaemonError
+from daemon.domain.events import Fact, MasterAuthFailed, MasterAuthLocked, Origin, OwnerLogin, PasswordChanged
+from daemon.domain.passwords import MAX_BYTES, check_password
+from daemon.domain.tokens import TICKET_PREFIX
+from daemon.domain.views import LoggedOut, PasswordSet, Ticket
+from daemon.settings import Security
+from daemon.stores.protocol import Store
+
+PASSWORD_KEY = "master_password"  # noqa: S105 - the name of a row
+MAX_TICKETS = 1000
+
+
+class _Issued(msgspec.Struct, frozen=True):
+    ends: float
+
+
+class OwnerAuth:
+    """Knows whether the owner is asking.
+
+    Args:
+        store: the engine.
+        hasher: verifies off the event loop.
+        settings: the security section.
+        stored: the password's hash.
+        first_success: called at each success until it has done its work (removes the initial password's file).
+    """
+
+    def __init__(
+        self, store: Store, hasher: PasswordHasher, settings: Security, stored: str, first_success: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._hasher = hasher
+        self._settings = settings
+        self._stored = stored
+        self._first_success: Callable[[], None] | None = first_success
+        self._key = os.urandom(32)
+        self._remembered: tuple[bytes, float] | None = None
+        self._wrong: set[bytes] = set()
+        self._locked_until = 0.0
+        self._verifying: dict[bytes, asyncio.Future[bool]] = {}
+        self._tickets: dict[bytes, _Issued] = {}
+
+    async def check_password(self, presented: str, request: Origin) -> None:
+        """Accept the master password.
+
+        The same wrong password again counts once: a script with a stale one never locks the owner out.
+
+        Raises:
+            DaemonError: INVALID_MASTER_PASSWORD, MASTER_AUTH_LOCKED, RATE_LIMIT_EXCEEDED.
+        """
+        self.check_lock()
+        digest = self._digest(presented)
+        now = self._store.clock.monotonic()
+        if self._remembered and now < self._remembered[1] and hmac.compare_digest(self._remembered[0], digest):
+            return
+        if digest in self._wrong or len(presented) > MAX_BYTES:
+            raise DaemonError(INVALID_MASTER_PASSWORD, "The master password is wrong.")
+        if await self._verify_once(digest, presented):
+            await self._succeed(digest, presented)
+            return
+        self.check_lock()
+        if digest not in self._wrong:
+            await self._fail(digest, request)
+        raise DaemonError(INVALID_MASTER_PASSWORD, "The master password is wrong.")
+
+    def check_lock(self) -> None:
+        """Refuse while owner routes are locked: nothing is verified then.
+
+        Raises:
+            DaemonError: MASTER_AUTH_LOCKED.
+        """
+        wait = self._locked_until - self._store.clock.monotonic()
+        if wait > 0:
+            raise DaemonError(MASTER_AUTH_LOCKED, retry_after=int(wait) + 1)
+
+    def check_ticket(self, ticket: str) -> None:
+        """Accept an owner ticket.
+
+        Raises:
+            DaemonError: INVALID_MASTER_PASSWORD, MASTER_AUTH_LOCKED.
+        """
+        self.check_lock()
+        issued = self._tickets.get(_ticket_digest(ticket))
+        if issued is None or self._store.clock.monotonic() >= issued.ends:
+            raise DaemonError(INVALID_MASTER_PASSWORD, "The owner ticket is not valid any more.")
+
+    async def login(self, ttl: int, request: Origin) -> Ticket:
+        """Issue a ticket that stands for the master password; it lives in memory only.
+
+        Args:
+            ttl: seconds.
+            request: who asks.
+        """
+        ticket = TICKET_PREFIX + secrets.token_urlsafe(32)
+        expires_at = self._store.clock.now() + ttl
+        await self._record(OwnerLogin(expires_at=expires_at), request)
+        now = self._store.clock.monotonic()
+        self._tickets = {key: issued for key, issued in self._tickets.items() if now < issued.ends}
+        while len(self._tickets) >= MAX_TICKETS:
+            del self._tickets[next(iter(self._tickets))]
+        self._tickets[_ticket_digest(ticket)] = _Issued(now + ttl)
+        return Ticket(ticket=ticket, expires_at=expires_at)
+
+    def logout(self, ticket: str | None) -> LoggedOut:
+        """End the ticket that was presented; every ticket when the password was."""
+        if ticket is None:
+            count, self._tickets = len(self._tickets), {}
+        else:
+            count = int(self._tickets.pop(_ticket_digest(ticket), None) is not None)
+        return LoggedOut(tickets_revoked=count)
+
+    async def change_password(self, new: str, request: Origin) -> PasswordSet:
+        """Replace the master password; tickets end, and what was remembered is forgotten.
+
+        Raises:
+            DaemonError: VALIDATION_ERROR, RATE_LIMIT_EXCEEDED.
+        """
+        stored = await self._hasher.hash(check_password(new, "newPassword"))
+        changed_at = await self._store_hash(stored, request, PasswordChanged(initial=False))
+        self._stored = stored
+        self._forget()
+        self._tickets.clear()
+        self._wrong.clear()
+        return PasswordSet(changed_at=changed_at)
+
+    def _digest(self, presented: str) -> bytes:
+        normal = unicodedata.normalize("NFC", presented)
+        return hmac.digest(self._key, normal.encode(errors="surrogatepass"), "sha256")
+
+    async def _verify_once(self, digest: bytes, presented: str) -> bool:
+        """Verify a password; requests that bring the same one meanwhile wait for the same hash."""
+        waiting = self._verifying.get(digest)
+        if waiting is not None:
+            return await asyncio.shield(waiting)
+        normal = unicodedata.normalize("NFC", presented)
+        task = asyncio.ensure_future(self._hasher.verify(self._stored, normal, self._is_unlocked))
+        self._verifying[digest] = task
+        task.add_done_callback(lambda _: self._verifying.pop(digest, None))
+        return await asyncio.shield(task)
+
+    def _is_unlocked(self) -> bool:
+        return self._store.clock.monotonic() >= self._locked_until
+
+    async def _succeed(self, digest: bytes, presented: str) -> None:
+        self._wrong.clear()
+        ttl = self._settings.master_cache_ttl
+        self._remembered = (digest, self._store.clock.monotonic() + ttl) if ttl else None
+        if self._first_success is not None:
+            self._first_success()
+            self._first_success = None
+        if self._hasher.is_outdated(self._stored):
+            stored = self._stored = await self._hasher.hash(unicodedata.normalize("NFC", presented))
+            await self._store_hash(stored, Origin("system"), None)
+
+    async def _fail(self, digest: bytes, request: Origin) -> None:
+        self._wrong.add(digest)
+        failures = len(self._wrong)
+        facts: list[Fact] = [MasterAuthFailed(failures=failures)]
+        if failures >= self._settings.master_lockout_attempts:
+            seconds = self._settings.master_lockout_seconds
+            self._locked_until = self._store.clock.monotonic() + seconds
+            self._wrong.clear()
+            self._forget()
+            facts.append(MasterAuthLocked(seconds=seconds))
+        for fact in facts:
+            await self._record(fact, request)
+
+    def _forget(self) -> None:
+        self._remembered = None
+
+    async def _record(self, fact: Fact, request: Origin) -> None:
+        await self._store.change(Scope(), lambda _rows, _now: Outcome(answer=None, facts=(fact,)), request)
+
+    async def _store_hash(self, stored: str, request: Origin, fact: Fact | None) -> int:
+        facts = (fact,) if fact else ()
+        return await self._store.change(
+            Scope(), lambda _rows, now: Outcome(answer=now, values={PASSWORD_KEY: stored}, facts=facts), request
+        )
+
+
+async def set_initial_password(store: Store, hasher: PasswordHasher, password: str, request: Origin) -> bool:
+    """Set the master password unless there is one; return whether it was set.
+
+    Raises:
+        DaemonError: VALIDATION_ERROR.
+    """
+    stored = await hasher.hash(check_password(password))
+
+    def decide(rows: Rows, _now: int) -> Outcome[bool]:
+        if PASSWORD_KEY in rows.values:
+            return Outcome(answer=False)
+        return Outcome(answer=True, values={PASSWORD_KEY: stored}, facts=(PasswordChanged(initial=True),))
+
+    return await store.change(Scope(values=(PASSWORD_KEY,)), decide, request)
+
+
+def _ticket_digest(ticket: str) -> bytes:
+    return hashlib.sha256(ticket.encode()).digest()
