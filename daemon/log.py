@@ -4,7 +4,6 @@ Names, fields and levels are declared in `log_events.py`.
 """
 
 import logging
-import sys
 import threading
 import time
 import traceback
@@ -31,7 +30,7 @@ _TRACEBACK_LIMIT = 8_192
 _Line = tuple[float, str, str, str | None, str | None, str | None, dict[str, Any]]
 
 
-def cause_fields(exc: BaseException) -> dict[str, str]:
+def cause_fields(exc: BaseException) -> dict[str, Any]:
     """Return the fields `exception` and `traceback` of a line about an exception, without the values in messages."""
     frames: list[str] = []
     link: BaseException | None = exc

@@ -1,4 +1,4 @@
-"""Where log lines end: a file that is rotated, and a stream that may block or break. Used by the log's threads alone."""
+"""Where log lines end: a file that is rotated, and a stream that may block or break."""
 
 import fcntl
 import os

@@ -20,16 +20,11 @@ from daemon.domain.errors import (
 from daemon.domain.lifecycle import end
 from daemon.domain.rows import Session
 from daemon.domain.sessions import Mint
-from daemon.domain.status import check_alive, check_usable, reject_until, status
+from daemon.domain.status import check_alive, check_usable, reject_until, renewable_at, status
 from daemon.domain.views import RenewedSession
 
 Seal = Callable[[RenewedSession], bytes]
 """Encrypts an answer so that only the holder of the previous token can read it: pure, its nonce is made before."""
-
-
-def renewable_at(session: Session) -> int:
-    """Return from when on the session may be renewed: half of its term after the last renewal (Unix seconds)."""
-    return (session.last_renewed_at or session.created_at) + session.ttl_seconds // 2
 
 
 def check_guards(session: Session, now: int) -> None:

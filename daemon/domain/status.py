@@ -65,3 +65,8 @@ def reject_until(session: Session, default_window: int) -> int:
     if session.last_renewed_at is None:
         return 0
     return session.last_renewed_at + (limits(session.constraints).renewal_reject_window or default_window)
+
+
+def renewable_at(session: Session) -> int:
+    """Return from when on the session may be renewed: half of its term after the last renewal (Unix seconds)."""
+    return (session.last_renewed_at or session.created_at) + session.ttl_seconds // 2

@@ -102,7 +102,7 @@ class Protocol(HttpToolsProtocol):
         if self._refusal is not None or self.transport.is_closing():
             return
         self._unset_keepalive_if_required()
-        continued = self._in_head
+        before = self.scope
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -111,7 +111,7 @@ class Protocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(self._reason or errors.BAD_REQUEST)
             return
-        if continued and self._in_head:
+        if self._in_head and self.scope is before:
             self._bound_head(len(data))
         if self._timer is None and (self._in_head or self._in_body or not self._is_busy()):
             self._arm(self._limits.body_seconds if self._in_body else self._limits.head_seconds)
@@ -130,7 +130,7 @@ class Protocol(HttpToolsProtocol):
         self._in_head = True
         self._head_size = self._unparsed = 0
         if self._peer is not None:
-            self.scope[PEER] = self._peer  # type: ignore[typeddict-unknown-key]
+            self.scope[PEER] = self._peer  # type: ignore[literal-required]
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the request target."""
@@ -144,7 +144,10 @@ class Protocol(HttpToolsProtocol):
         if self._head_size > self._limits.headers:
             self._stop(errors.HEADERS_TOO_LARGE)
         if self._in_head:
-            super().on_header(name, value)
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Hand the request to the app if it is one of HTTP/1.0 or 1.1 with a target that is a path."""
@@ -168,6 +171,8 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on with the next request, or with a refusal that had to wait for its turn."""
         super().on_response_complete()
+        if self.transport.is_closing():
+            return
         if self._refusal is not None and not self._is_busy():
             self._send_refusal(self._refusal)
         elif self._in_body and self.expect_100_continue and not self._is_busy():
@@ -177,7 +182,7 @@ class Protocol(HttpToolsProtocol):
     # --- timers
 
     def _is_busy(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        return not getattr(self.cycle, "response_complete", True)
 
     def _arm(self, seconds: float) -> None:
         self._timer = self.loop.call_later(seconds, self._expire)
@@ -206,7 +211,7 @@ class Protocol(HttpToolsProtocol):
         self._disarm()
         if self._in_body and self._is_busy():
             # The app is reading this body: it learns there why the rest does not come, and answers itself.
-            self.scope[BROKEN] = kind  # type: ignore[typeddict-unknown-key]
+            self.scope[BROKEN] = kind  # type: ignore[literal-required]
             self._in_body = False
             self.cycle.keep_alive = False
             self.cycle.message_event.set()
@@ -236,7 +241,7 @@ class Protocol(HttpToolsProtocol):
         self._log.emit(
             "http.request",
             request_id=request_id,
-            method=None,
+            method=self.parser.get_method().decode() if self.url else None,
             route=None,
             status=problem.status,
             durationMs=None,

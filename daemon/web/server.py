@@ -5,7 +5,7 @@ import errno
 import resource
 import socket
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,13 @@ import uvicorn
 
 from daemon.log import Log
 from daemon.web.protocol import Limits, Protocol
+
+try:
+    from uvloop import new_event_loop
+except ImportError:
+    from asyncio import new_event_loop  # type: ignore[assignment]
+
+__all__ = ["Server", "bind_tcp", "bind_unix", "new_event_loop"]
 
 BACKLOG = 2_048
 """Connections that may wait to be accepted."""
@@ -86,23 +93,13 @@ def _remove_socket(path: Path) -> None:
     path.unlink()
 
 
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return uvloop's event loop where it is installed, else asyncio's."""
-    factory: Callable[[], asyncio.AbstractEventLoop] | None = uvicorn.Config(_no_app).get_loop_factory()
-    return factory() if factory else asyncio.new_event_loop()
-
-
-async def _no_app(*_: Any) -> None:
-    raise NotImplementedError
-
-
 class _Uvicorn(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         """Leave the signals to the lifecycle: uvicorn raises them again after the drain and kills the process."""
         yield
 
