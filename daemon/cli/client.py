@@ -242,4 +242,6 @@ def _target(path: str, query: dict[str, Any]) -> str:
 
 
 def _strange(where: str) -> Failure:
-    return Failure(f"What answers at {where} is not this daemon, or not this version", hint="check --url and DAEMON_URL")
+    return Failure(
+        f"What answers at {where} is not this daemon, or not this version", hint="check --url and DAEMON_URL"
+    )

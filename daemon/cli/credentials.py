@@ -67,7 +67,9 @@ class Owner:
             return given
         if not self.may_ask or not has_terminal():
             raise Failure(
-                "The master password is needed", NOT_AUTHENTICATED, hint=f"set {PASSWORD} or {PASSWORD_FILE}, or {LOGIN}"
+                "The master password is needed",
+                NOT_AUTHENTICATED,
+                hint=f"set {PASSWORD} or {PASSWORD_FILE}, or {LOGIN}",
             )
         return "the prompt", ask("Master password: ")
 

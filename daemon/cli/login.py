@@ -19,7 +19,9 @@ shell_option = click.option(
 
 
 @click.command(cls=base.Command)
-@click.option("--for", "ttl", type=DURATION, default=900, show_default="15m", help="How long the ticket lives, 1m to 1h.")
+@click.option(
+    "--for", "ttl", type=DURATION, default=900, show_default="15m", help="How long the ticket lives, 1m to 1h."
+)
 @shell_option
 @base.json_option
 def login(ttl: int, shell: str | None, as_json: bool) -> None:

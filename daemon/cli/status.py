@@ -29,7 +29,9 @@ def status(as_json: bool) -> None:
     else:
         _show(client, answer, health)
     if health.status != "ok":
-        failed = (f"{name}: {check.detail or check.status}" for name, check in health.checks.items() if _bad(health, name))
+        failed = (
+            f"{name}: {check.detail or check.status}" for name, check in health.checks.items() if _bad(health, name)
+        )
         raise Failure(f"The daemon is degraded: {'; '.join(failed)}", FAILED, hint="look at: daemon logs")
 
 

@@ -180,7 +180,7 @@ class Health(View, kw_only=True):
     uptime: int
     pid: int
     schema_version: int
-    active_session_count: int
+    active_session_count: int | None
     checks: dict[str, Check]
 
 

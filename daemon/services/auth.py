@@ -2,8 +2,6 @@
 
 from hmac import compare_digest
 
-import msgspec
-
 from daemon.crypto.tokens import TokenSigner
 from daemon.domain import lifecycle, renewal
 from daemon.domain.changes import Outcome, Rows, Scope
@@ -20,30 +18,12 @@ from daemon.domain.errors import (
 from daemon.domain.events import ConstraintViolated, Origin
 from daemon.domain.status import check_alive, check_usable, status
 from daemon.domain.tokens import token_hash
+from daemon.services.caller import Caller
 from daemon.settings import Security
 from daemon.stores.protocol import LiveSession, Store
 
 _MINUTE = 60.0
 _REMEMBERED_BREACHES = 10_000
-
-
-class Caller(msgspec.Struct, gc=False):
-    """An agent that passed the session check.
-
-    Args:
-        live: its session.
-        token: what it presented.
-        digest: the token's hash.
-        previous: whether the token is the previous generation, asking for a lost answer.
-    """
-
-    live: LiveSession
-    token: str
-    digest: str
-    previous: bool
-
-    def __repr__(self) -> str:
-        return f"Caller({self.live.session.id})"
 
 
 class SessionAuth:

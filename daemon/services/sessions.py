@@ -26,7 +26,7 @@ from daemon.domain.views import (
     SessionDetail,
     SessionSummary,
 )
-from daemon.services.auth import Caller
+from daemon.services.caller import Caller
 from daemon.settings import Security
 from daemon.stores.protocol import SessionFilter, Store
 

@@ -20,6 +20,8 @@ class RequestContext(msgspec.Struct, gc=False):
         agent_id: of that session's agent.
         headers: added to the response, names in lower case.
         cause: the exception behind an INTERNAL_ERROR, for the log alone.
+        ticket: the owner ticket that was accepted, if one was.
+        caller: the agent that passed the session check.
     """
 
     request_id: str
@@ -31,6 +33,8 @@ class RequestContext(msgspec.Struct, gc=False):
     agent_id: str | None = None
     headers: list[tuple[bytes, bytes]] = []
     cause: BaseException | None = None
+    ticket: str | None = None
+    caller: Any = None
 
 
 def context(scope: Any) -> RequestContext:

@@ -1,0 +1,173 @@
+"""Bodies and queries: strict, and every problem at once."""
+
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import msgspec
+from litestar import Request
+
+from daemon.domain.errors import UNSUPPORTED_MEDIA_TYPE, DaemonError, invalid
+from daemon.domain.pages import MAX_LIMIT, Page, decode_cursor
+from daemon.domain.requests import Body, Empty
+
+B = TypeVar("B", bound=Body)
+AnyRequest = Request[Any, Any, Any]
+
+_DECODERS: dict[type[Body], msgspec.json.Decoder[Any]] = {}
+
+
+async def body(request: AnyRequest, kind: type[B]) -> B:
+    """Return the request's body as `kind`.
+
+    An empty body means `{}` where no field is required, as RFC 9110 leaves to the resource.
+
+    Raises:
+        DaemonError: VALIDATION_ERROR with every problem, UNSUPPORTED_MEDIA_TYPE.
+    """
+    raw = await request.body()
+    if not raw:
+        if any(field.required for field in msgspec.structs.fields(kind)):
+            raise invalid(("", "a JSON body is required"))
+        return kind()
+    if not _is_json(request.headers.get("content-type", "")):
+        if kind is Empty:
+            raise invalid(("", "this route takes no body"))
+        raise DaemonError(UNSUPPORTED_MEDIA_TYPE)
+    made = _decode(raw, kind)
+    if problems := made.problems():
+        raise invalid(*problems)
+    return made
+
+
+async def no_body(request: AnyRequest) -> None:
+    """Refuse a body other than `{}`: none is ever silently ignored.
+
+    Raises:
+        DaemonError: VALIDATION_ERROR.
+    """
+    await body(request, Empty)
+
+
+def _is_json(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == "application/json"
+
+
+def _decode(raw: bytes, kind: type[B]) -> B:
+    decoder = _DECODERS.get(kind) or _DECODERS.setdefault(kind, msgspec.json.Decoder(kind))
+    try:
+        made: B = decoder.decode(raw)
+    except msgspec.ValidationError:
+        raise invalid(*_all_problems(raw, kind)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise invalid(("", "the body is not valid JSON in UTF-8")) from None
+    return made
+
+
+def _all_problems(raw: bytes, kind: type[Body]) -> list[tuple[str, str]]:
+    """Look at each field by itself: the decoder stops at the first problem."""
+    try:
+        value = msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return [("", "the body is not valid JSON in UTF-8")]
+    if not isinstance(value, dict):
+        return [("", "the body must be a JSON object")]
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    found = [(name, "is not a known field") for name in value if name not in fields]
+    good: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name not in value:
+            if field.required:
+                found.append((name, "is required"))
+            continue
+        try:
+            good[field.name] = msgspec.convert(value[name], field.type)
+        except msgspec.ValidationError as problem:
+            found.append(_placed(name, str(problem)))
+    missing = [field.name for field in fields.values() if field.required and field.name not in good]
+    if not missing:
+        found += kind(**good).problems()
+    return found or [("", "the body is not valid")]
+
+
+def _placed(name: str, message: str) -> tuple[str, str]:
+    """Return path and message of a msgspec problem such as `Expected int, got str - at $.a.b`."""
+    text, _, where = message.partition(" - at `")
+    inner = where.rstrip("`").removeprefix("$").lstrip(".")
+    path = f"{name}.{inner}" if inner else name
+    return path, text[:1].lower() + text[1:]
+
+
+class Query:
+    """The query of a request, read name by name; `close` reports every problem at once.
+
+    Args:
+        request: whose query it is.
+    """
+
+    def __init__(self, request: AnyRequest) -> None:
+        self._values: dict[str, list[str]] = {}
+        for name, value in request.query_params.multi_items():
+            self._values.setdefault(name, []).append(value)
+        self._problems: list[tuple[str, str]] = []
+        self._known: set[str] = set()
+
+    def text(self, name: str, longest: int = 100) -> str | None:
+        """Return a parameter of 1 to `longest` characters, None if it is absent."""
+        self._known.add(name)
+        values = self._values.get(name)
+        if values is None:
+            return None
+        if len(values) > 1 or not 1 <= len(values[0]) <= longest or not values[0].isprintable():
+            self._problems.append((name, f"must be given once, with 1 to {longest} printable characters"))
+            return None
+        return values[0]
+
+    def choice(self, name: str, choices: Any) -> Any:
+        """Return a parameter that is one of a Literal's values, None if it is absent."""
+        value = self.text(name)
+        allowed = [str(option) for option in _options(choices)]
+        if value is None or value in allowed:
+            return value
+        self._problems.append((name, f"must be one of {', '.join(allowed)}"))
+        return None
+
+    def number(self, name: str, default: int, low: int, high: int) -> int:
+        """Return a whole number within bounds, `default` if it is absent."""
+        value = self.text(name)
+        if value is None:
+            return default
+        if value.isascii() and value.isdecimal() and len(value) < 20 and low <= int(value) <= high:
+            return int(value)
+        self._problems.append((name, f"must be a whole number from {low} to {high}"))
+        return default
+
+    def page(self) -> Page:
+        """Return `limit` and `cursor`."""
+        limit = self.number("limit", 50, 1, MAX_LIMIT)
+        cursor = self.text("cursor")
+        if cursor is None:
+            return Page(limit)
+        try:
+            return Page(limit, decode_cursor(cursor))
+        except DaemonError:
+            self._problems.append(("cursor", "must be a cursor from the Link header of a list"))
+            return Page(limit)
+
+    def problem(self, name: str, message: str) -> None:
+        """Report a problem that only the route can see."""
+        self._problems.append((name, message))
+
+    def close(self) -> None:
+        """Refuse the request if any parameter had a problem or is unknown.
+
+        Raises:
+            DaemonError: VALIDATION_ERROR.
+        """
+        unknown = [(name, "is not a known parameter") for name in self._values if name not in self._known]
+        if self._problems or unknown:
+            raise invalid(*self._problems, *unknown)
+
+
+def _options(choices: Any) -> tuple[Any, ...]:
+    if get_origin(choices) is Literal:
+        return get_args(choices)
+    return tuple(option for part in get_args(choices) for option in _options(part))

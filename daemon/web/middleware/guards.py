@@ -1,0 +1,116 @@
+"""The guards of the route groups: Litestar middleware on the groups' routers."""
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from daemon.domain.errors import INVALID_MASTER_PASSWORD, INVALID_TOKEN, DaemonError, invalid
+from daemon.domain.events import Origin
+from daemon.domain.tokens import PREFIX, TICKET_PREFIX, bearer
+from daemon.web.context import RequestContext, context
+from daemon.web.middleware.rate import SessionRates
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+def _credential(scope: Any, name: bytes) -> bytes | None:
+    """Return a header that may be sent once; a second one makes the request ambiguous.
+
+    Raises:
+        DaemonError: VALIDATION_ERROR.
+    """
+    found: bytes | None = None
+    for key, value in scope["headers"]:
+        if key == name:
+            if found is not None:
+                raise invalid((name.decode(), "must be sent once"))
+            found = value
+    return found
+
+
+def request_origin(about: RequestContext, actor: str) -> Origin:
+    """Return who causes the changes of this request."""
+    return Origin(actor, about.request_id, about.ip)
+
+
+class OwnerGuard:
+    """Admits who sends the master password or an owner ticket.
+
+    Args:
+        app: the rest of the group.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Check, then go on.
+
+        Raises:
+            DaemonError: INVALID_MASTER_PASSWORD, MASTER_AUTH_LOCKED, RATE_LIMIT_EXCEEDED.
+        """
+        about = context(scope)
+        owner = about.services.owner
+        password = _password(scope)
+        if password is not None:
+            await owner.check_password(password, request_origin(about, "owner"))
+        else:
+            header = _credential(scope, b"authorization")
+            ticket = bearer(header, TICKET_PREFIX) if header else None
+            if ticket is None:
+                raise DaemonError(INVALID_MASTER_PASSWORD, "The master password is missing.")
+            owner.check_ticket(ticket)
+            about.ticket = ticket
+        about.actor = "owner"
+        await self._app(scope, receive, send)
+
+
+def _password(scope: Any) -> str | None:
+    raw = _credential(scope, b"x-master-password")
+    coded = _credential(scope, b"x-master-password-b64")
+    if coded is not None:
+        try:
+            raw = base64.b64decode(coded, validate=True)
+        except binascii.Error:
+            raise DaemonError(INVALID_MASTER_PASSWORD, "X-Master-Password-B64 is not Base64.") from None
+    if raw is None:
+        return None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise DaemonError(INVALID_MASTER_PASSWORD, "The master password is not UTF-8.") from None
+
+
+class SessionGuard:
+    """Admits an agent whose session token may be used for the route's operation now.
+
+    Args:
+        app: the rest of the group.
+        rates: counts each session's requests.
+    """
+
+    def __init__(self, app: App, rates: SessionRates) -> None:
+        self._app = app
+        self._rates = rates
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Check, count, then go on.
+
+        Raises:
+            DaemonError: as the session check does; RATE_LIMIT_EXCEEDED.
+        """
+        about = context(scope)
+        header = _credential(scope, b"authorization")
+        token = bearer(header, PREFIX) if header else None
+        if token is None:
+            raise DaemonError(INVALID_TOKEN, "A session token is missing.")
+        operation = scope["route_handler"].opt["operation"]
+        caller = await about.services.auth.check(
+            token, operation, request_origin(about, "agent"), renewing=operation == "sessions.renew"
+        )
+        session = caller.live.session
+        about.actor = f"agent:{session.agent_id}"
+        about.session_id, about.agent_id, about.caller = session.id, session.agent_id, caller
+        self._rates.take(session.id, about)
+        await self._app(scope, receive, send)
