@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,13 @@ def home(tmp_path: Path) -> Home:
     made = Home(tmp_path / "home")
     made.create()
     return made
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A directory whose path leaves room for a socket's name, wherever pytest keeps its own."""
+    with tempfile.TemporaryDirectory(prefix="d", dir="/tmp") as made:
+        yield Path(made)
 
 
 @pytest.fixture
@@ -149,17 +157,20 @@ def test_the_length_of_a_socket_path_is_counted_in_bytes() -> None:
     assert Home(Path("/" + "집" * 40)).socket_path.name != "daemon.sock"
 
 
-def test_a_home_of_150_characters_has_a_socket_that_can_be_bound(tmp_path: Path) -> None:
-    root = tmp_path / ("h" * (150 - len(str(tmp_path)) - 1))
+def test_a_home_of_150_characters_has_a_socket_that_can_be_bound(short: Path) -> None:
+    root = short / ("h" * (150 - len(str(short)) - 1))
     assert len(str(root)) == 150
-    runtime = tmp_path / "run"
+    runtime = short / "run"
     runtime.mkdir(mode=0o700)
-    for home in (Home.resolve(root, {"XDG_RUNTIME_DIR": str(runtime)}), Home(root, temp_dir=tmp_path / "t")):
+    desktop = Home.resolve(root, {"XDG_RUNTIME_DIR": str(runtime), "TMPDIR": str(short)})
+    server = Home.resolve(root, {"TMPDIR": str(short)})
+    assert desktop.socket_path.parent == runtime
+    assert server.socket_path.parent == short / f"agent-daemon-{os.geteuid()}"
+    for home in (desktop, server):
         home.create()
         assert len(os.fsencode(home.socket_path)) <= SOCKET_PATH_LIMIT
         bind(home.socket_path)
         assert mode(home.socket_path.parent) == 0o700
-    assert Home.resolve(root, {"XDG_RUNTIME_DIR": str(runtime)}).socket_path.parent == runtime
 
 
 def test_two_long_homes_have_two_sockets() -> None:
@@ -184,11 +195,22 @@ def test_a_temporary_directory_that_is_too_long_is_passed_over() -> None:
     assert home.socket_path.parent == Path(f"/tmp/agent-daemon-{os.geteuid()}")
 
 
-def test_a_socket_directory_that_others_prepared_is_refused(tmp_path: Path) -> None:
-    prepared = tmp_path / f"agent-daemon-{os.geteuid()}"
+@pytest.mark.parametrize("bits", [0o777, 0o1777, 0o755])
+def test_a_socket_directory_that_others_prepared_is_refused(short: Path, bits: int) -> None:
+    home = Home(short / ("h" * 100), temp_dir=short)
+    prepared = home.socket_path.parent
+    assert prepared.parent == short
     prepared.mkdir()
-    prepared.chmod(0o777)
-    home = Home(tmp_path / ("h" * 100), temp_dir=tmp_path)
+    prepared.chmod(bits)
+    with pytest.raises(HomeError, match="not a directory that only you can use"):
+        home.create()
+
+
+def test_a_socket_directory_that_is_a_symlink_is_refused(short: Path) -> None:
+    home = Home(short / ("h" * 100), temp_dir=short)
+    elsewhere = short / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    home.socket_path.parent.symlink_to(elsewhere)
     with pytest.raises(HomeError, match="not a directory that only you can use"):
         home.create()
 
@@ -371,9 +393,10 @@ def test_a_forked_child_neither_holds_nor_drops_the_lock(home: Home) -> None:
 
 def test_a_symlink_in_place_of_the_lock_is_refused(home: Home) -> None:
     home.lock_file.symlink_to(home.root / "elsewhere")
-    for attempt in (HomeLock(home).acquire, lambda: lock_holder(home)):
-        with pytest.raises(HomeError, match="cannot be used"):
-            attempt()
+    with pytest.raises(HomeError, match="cannot be used"):
+        HomeLock(home).acquire()
+    with pytest.raises(HomeError, match="cannot be used"):
+        lock_holder(home)
     assert not (home.root / "elsewhere").exists()
 
 
@@ -473,13 +496,14 @@ def test_half_written_files_are_leftovers_too(home: Home, lock: HomeLock) -> Non
     assert lock.leftovers() == [half]
 
 
-def test_a_socket_in_an_earlier_runtime_directory_is_removed(tmp_path: Path) -> None:
-    root = tmp_path / ("h" * 100)
-    before, now = (Home(root, runtime_dir=tmp_path / name) for name in ("before", "now"))
+def test_a_socket_in_an_earlier_runtime_directory_is_removed(short: Path) -> None:
+    root = short / ("h" * 100)
+    before, now = (Home(root, runtime_dir=short / name) for name in ("before", "now"))
     for home in (before, now):
         assert home.runtime_dir is not None
         home.runtime_dir.mkdir(mode=0o700)
         home.create()
+    assert before.socket_path != now.socket_path
     bind(before.socket_path)
     lock = HomeLock(now)
     lock.acquire()

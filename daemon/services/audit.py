@@ -1,8 +1,9 @@
 """The audit log: reading it and proving that it is whole."""
 
 from daemon.domain.events import GENESIS, Event, chain_hash
+from daemon.domain.filters import EventFilter
 from daemon.domain.views import ChainHead, Verification
-from daemon.stores.protocol import EventFilter, Store
+from daemon.stores.protocol import Store
 
 BATCH = 1000
 

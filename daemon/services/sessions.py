@@ -11,6 +11,7 @@ from daemon.domain.changes import Outcome, Scope
 from daemon.domain.constraints import limits
 from daemon.domain.errors import RENEWAL_CONFLICT, SESSION_NOT_FOUND, SESSION_RENEWAL_MISMATCH, DaemonError
 from daemon.domain.events import Origin
+from daemon.domain.filters import SessionFilter
 from daemon.domain.ids import uuid7
 from daemon.domain.pages import Listing, Page, encode_cursor
 from daemon.domain.requests import CreateSession, PatchSession, json_text
@@ -28,7 +29,7 @@ from daemon.domain.views import (
 )
 from daemon.services.caller import Caller
 from daemon.settings import Security
-from daemon.stores.protocol import SessionFilter, Store
+from daemon.stores.protocol import Store
 
 
 class Sessions:

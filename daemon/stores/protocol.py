@@ -1,17 +1,17 @@
 """What a service may ask of an engine; every engine answers the same."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from daemon.domain.changes import Decide, Scope
 from daemon.domain.clock import Clock
-from daemon.domain.events import Event, Origin, Severity
+from daemon.domain.events import Event, Origin
+from daemon.domain.filters import EventFilter, SessionFilter
 from daemon.domain.pages import Page
 from daemon.domain.rows import Agent, AgentStatus, Session
-from daemon.domain.states import State
-from daemon.domain.views import ChainHead, EngineStatus, Status
+from daemon.domain.views import ChainHead, EngineStatus
 
 T = TypeVar("T")
 
@@ -48,26 +48,6 @@ class LiveAgent(msgspec.Struct, weakref=True):
     """An agent in memory: its row as last committed."""
 
     row: Agent
-
-
-class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which sessions; None means any, `status` None means all but revoked ones."""
-
-    agent_id: str | None = None
-    status: Status | Literal["all"] | None = None
-    state: State | None = None
-    user_id: str | None = None
-    workspace_id: str | None = None
-
-
-class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events, oldest first; `after` is a sequence number, None means any."""
-
-    after: int = 0
-    type: str | None = None
-    agent_id: str | None = None
-    session_id: str | None = None
-    severity: Severity | None = None
 
 
 class SealedAnswer(msgspec.Struct, frozen=True):

@@ -1,10 +1,31 @@
 """What is known about the request that is being answered."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
 
+from daemon.services.admin import Admin
+from daemon.services.agents import Agents
+from daemon.services.audit import Audit
+from daemon.services.auth import SessionAuth
+from daemon.services.caller import Caller
+from daemon.services.owner import OwnerAuth
+from daemon.services.sessions import Sessions
+
 _KEY = "daemon"
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """What the guards and the routes call; `stop` begins the ordinary stop."""
+
+    owner: OwnerAuth
+    auth: SessionAuth
+    agents: Agents
+    sessions: Sessions
+    audit: Audit
+    admin: Admin
+    stop: Callable[[str], None]
 
 
 class RequestContext(msgspec.Struct, gc=False):
@@ -27,14 +48,14 @@ class RequestContext(msgspec.Struct, gc=False):
     request_id: str
     ip: str | None
     client: str | None
-    services: Any
+    services: Services
     actor: str = "anonymous"
     session_id: str | None = None
     agent_id: str | None = None
     headers: list[tuple[bytes, bytes]] = []
     cause: BaseException | None = None
     ticket: str | None = None
-    caller: Any = None
+    caller: Caller | None = None
 
 
 def context(scope: Any) -> RequestContext:

@@ -11,11 +11,12 @@ from daemon.domain.changes import Decide, Outcome, Rows, Scope
 from daemon.domain.clock import Clock
 from daemon.domain.errors import DaemonError
 from daemon.domain.events import Event, Origin
+from daemon.domain.filters import EventFilter, SessionFilter
 from daemon.domain.pages import Page
 from daemon.domain.rows import Agent, AgentStatus, Session
 from daemon.domain.views import ChainHead, EngineStatus
 from daemon.stores.migrate import schema_version
-from daemon.stores.protocol import EventFilter, LiveSession, SealedAnswer, SessionFilter
+from daemon.stores.protocol import LiveSession, SealedAnswer
 from daemon.stores.sqlite import agents, events, sessions, values
 from daemon.stores.sqlite.cache import SessionCache
 from daemon.stores.sqlite.connection import Connection, Readers, Synchronous, open_connection, unavailable

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from daemon.domain.events import GENESIS, Event, Fact, Origin, chain_hash, details_text
+from daemon.domain.filters import EventFilter
 from daemon.domain.views import ChainHead
-from daemon.stores.protocol import EventFilter
 
 _COLUMNS = "id, timestamp, event_type, actor, agent_id, session_id, severity, details, request_id, ip_address"
 

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from daemon.domain.changes import Pick, Scope
+from daemon.domain.filters import SessionFilter
 from daemon.domain.pages import Page
 from daemon.domain.rows import Session
-from daemon.stores.protocol import SealedAnswer, SessionFilter
+from daemon.stores.protocol import SealedAnswer
 
 _FIELDS = Session.__struct_fields__
 COLUMNS = ", ".join(_FIELDS)

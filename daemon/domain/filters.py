@@ -1,0 +1,29 @@
+"""Which rows a list shows; None means any."""
+
+from typing import Literal
+
+import msgspec
+
+from daemon.domain.events import Severity
+from daemon.domain.states import State
+from daemon.domain.views import Status
+
+
+class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which sessions; None means any, `status` None means all but revoked ones."""
+
+    agent_id: str | None = None
+    status: Status | Literal["all"] | None = None
+    state: State | None = None
+    user_id: str | None = None
+    workspace_id: str | None = None
+
+
+class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events, oldest first; `after` is a sequence number, None means any."""
+
+    after: int = 0
+    type: str | None = None
+    agent_id: str | None = None
+    session_id: str | None = None
+    severity: Severity | None = None

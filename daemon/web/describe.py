@@ -1,0 +1,78 @@
+"""What a route says of itself, for the OpenAPI document and for the tests that hold it against the server."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from daemon.domain.errors import ErrorKind
+from daemon.domain.requests import Body
+
+Group = Literal["public", "owner", "agent"]
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """A query parameter or a header of a route.
+
+    Args:
+        name: as it is sent.
+        meaning: one sentence.
+        schema: JSON Schema of its value.
+        place: where it is sent.
+        required: whether it must be.
+    """
+
+    name: str
+    meaning: str
+    schema: dict[str, Any]
+    place: Literal["query", "header"] = "query"
+    required: bool = False
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One method of one route.
+
+    Args:
+        summary: one line.
+        answer: type of the body of a success.
+        body: type of the request's body; None where only an empty one or `{}` is taken.
+        parameters: beyond those of the path.
+        errors: beyond those that every route of the group can answer.
+        listed: whether the answer is a page of a list, with a Link header.
+        also: further statuses that carry the same body.
+    """
+
+    summary: str
+    answer: Any
+    body: type[Body] | None = None
+    parameters: tuple[Parameter, ...] = ()
+    errors: tuple[ErrorKind, ...] = ()
+    listed: bool = False
+    also: tuple[int, ...] = ()
+
+
+def described(summary: str, answer: Any, *, allows: str | None = None, **more: Any) -> dict[str, Any]:
+    """Return a route handler's `opt`: its description, and for agent routes the operation that it allows."""
+    opt: dict[str, Any] = {"describes": Operation(summary=summary, answer=answer, **more)}
+    return opt | ({"operation": allows} if allows else {})
+
+
+def one_of(name: str, meaning: str, choices: tuple[str, ...]) -> Parameter:
+    """Return a query parameter that is one of some words."""
+    return Parameter(name, meaning, {"type": "string", "enum": list(choices)})
+
+
+def an_id(name: str, meaning: str, *, required: bool = False) -> Parameter:
+    """Return a query parameter that is a UUID."""
+    return Parameter(name, meaning, {"type": "string", "format": "uuid"}, required=required)
+
+
+def a_label(name: str, meaning: str) -> Parameter:
+    """Return a query parameter that is free text of 1 to 100 characters."""
+    return Parameter(name, meaning, {"type": "string", "minLength": 1, "maxLength": 100})
+
+
+PAGE = (
+    Parameter("limit", "How many at most.", {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}),
+    Parameter("cursor", "From the Link header of the page before.", {"type": "string", "minLength": 1}),
+)
+"""The parameters of every list that is answered page by page."""

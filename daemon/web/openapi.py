@@ -1,0 +1,183 @@
+"""The OpenAPI 3.1 document, made from what the routes say of themselves and from the types they use."""
+
+from typing import Any
+
+import msgspec
+from litestar import Litestar
+from litestar.handlers import HTTPRouteHandler
+from litestar.routes import HTTPRoute
+
+from daemon import __version__
+from daemon.domain import errors
+from daemon.domain.errors import DaemonError, ErrorKind
+from daemon.domain.requests import Body
+from daemon.web.describe import Group, Operation, Parameter
+from daemon.web.examples import example
+from daemon.web.problems import MEDIA_TYPE, STATUS, ProblemDocument, render
+
+REF = "#/components/schemas/{name}"
+
+
+class OpenAPI(msgspec.Struct):
+    """The document itself, where a route answers with it."""
+
+    openapi: str
+
+
+_EVERYWHERE = (
+    errors.VALIDATION_ERROR,
+    errors.BAD_REQUEST,
+    errors.HOST_NOT_ALLOWED,
+    errors.ORIGIN_NOT_ALLOWED,
+    errors.ROUTE_NOT_FOUND,
+    errors.METHOD_NOT_ALLOWED,
+    errors.NOT_ACCEPTABLE,
+    errors.REQUEST_TIMEOUT,
+    errors.BODY_TOO_LARGE,
+    errors.URI_TOO_LONG,
+    errors.UNSUPPORTED_MEDIA_TYPE,
+    errors.RATE_LIMIT_EXCEEDED,
+    errors.HEADERS_TOO_LARGE,
+    errors.INTERNAL_ERROR,
+    errors.SHUTTING_DOWN,
+    errors.STORAGE_UNAVAILABLE,
+)
+_OF_GROUP: dict[Group, tuple[ErrorKind, ...]] = {
+    "public": (),
+    "owner": (errors.INVALID_MASTER_PASSWORD, errors.MASTER_AUTH_LOCKED),
+    "agent": (
+        errors.INVALID_TOKEN,
+        errors.TOKEN_EXPIRED,
+        errors.TOKEN_ROTATED,
+        errors.TOKEN_REUSED,
+        errors.SESSION_REVOKED,
+        errors.AGENT_SUSPENDED,
+        errors.SESSION_SUSPENDED,
+        errors.CONSTRAINT_VIOLATED,
+    ),
+}
+_SECURITY: dict[Group, list[dict[str, list[str]]]] = {
+    "public": [],
+    "owner": [{"masterPassword": []}, {"masterPasswordB64": []}, {"ownerTicket": []}],
+    "agent": [{"sessionToken": []}],
+}
+_SCHEMES = {
+    "masterPassword": {"type": "apiKey", "in": "header", "name": "X-Master-Password"},
+    "masterPasswordB64": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Master-Password-B64",
+        "description": "Base64 of the password's UTF-8 bytes, for clients that cannot send them as they are.",
+    },
+    "ownerTicket": {"type": "http", "scheme": "bearer", "description": "`wai_own_…` of `POST /v1/owner/login`."},
+    "sessionToken": {"type": "http", "scheme": "bearer", "bearerFormat": "wai_sess_ + JWT"},
+}
+
+
+def document(app: Litestar) -> bytes:
+    """Return the document of an app, made once."""
+    made: bytes | None = app.state.get("openapi")
+    if made is None:
+        made = app.state["openapi"] = msgspec.json.encode(build(app))
+    return made
+
+
+def build(app: Litestar) -> dict[str, Any]:
+    """Build the document from every route that the app serves."""
+    paths: dict[str, dict[str, Any]] = {}
+    types: set[Any] = {ProblemDocument}
+    for route in app.routes:
+        if not isinstance(route, HTTPRoute):
+            continue
+        path = route.path_format.replace(":str", "")
+        for handler in route.route_handlers:
+            for method in sorted(handler.http_methods):
+                paths.setdefault(path, {})[method.lower()] = _operation(path, handler, types)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "daemon",
+            "version": __version__,
+            "description": "The session authority for the AI agents on this machine. Times are Unix seconds.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "http://127.0.0.1:3100"}],
+        "paths": dict(sorted(paths.items())),
+        "components": {"schemas": _schemas(types), "securitySchemes": _SCHEMES},
+    }
+
+
+def _operation(path: str, handler: HTTPRouteHandler, types: set[Any]) -> dict[str, Any]:
+    described: Operation = handler.opt["describes"]
+    group: Group = handler.opt["group"]
+    types.add(described.answer)
+    made: dict[str, Any] = {
+        "operationId": handler.handler_name,
+        "summary": described.summary,
+        "tags": [group],
+        "security": _SECURITY[group],
+        "parameters": [*_path_parameters(path), *map(_parameter, described.parameters)],
+        "responses": _responses(described, group, handler.status_code, path),
+    }
+    body = described.body
+    if body is not None:
+        types.add(body)
+        made["requestBody"] = _request_body(body)
+    return made
+
+
+def _path_parameters(path: str) -> list[dict[str, Any]]:
+    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    schema = {"type": "string", "format": "uuid"}
+    return [{"name": name, "in": "path", "required": True, "schema": schema} for name in names]
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": parameter.required,
+        "description": parameter.meaning,
+        "schema": parameter.schema,
+    }
+
+
+def _request_body(body: type[Body]) -> dict[str, Any]:
+    required = any(field.required for field in msgspec.structs.fields(body))
+    content = {"schema": {"$ref": REF.format(name=body.__name__)}, "example": example(body)}
+    return {"required": required, "content": {"application/json": content}}
+
+
+def _responses(described: Operation, group: Group, status: int, path: str) -> dict[str, Any]:
+    (schema,), _ = msgspec.json.schema_components([described.answer], ref_template=REF)
+    content = {"application/json": {"schema": schema, "example": example(described.answer)}}
+    success: dict[str, Any] = {"description": described.summary, "content": content}
+    if described.listed:
+        success["headers"] = {"Link": {"description": "The next page, if any.", "schema": {"type": "string"}}}
+    made = {str(code): success for code in (status, *described.also)}
+    for code, kinds in sorted(_by_status((*described.errors, *_OF_GROUP[group], *_EVERYWHERE)).items()):
+        known = made.setdefault(str(code), {"description": ", ".join(dict.fromkeys(kind.code for kind in kinds))})
+        content = known.setdefault("content", {})
+        known["content"] = content | {MEDIA_TYPE: _problem_content(kinds, path)}
+    return made
+
+
+def _by_status(kinds: tuple[ErrorKind, ...]) -> dict[int, list[ErrorKind]]:
+    grouped: dict[int, list[ErrorKind]] = {}
+    for kind in dict.fromkeys(kinds):
+        grouped.setdefault(STATUS[kind], []).append(kind)
+    return grouped
+
+
+def _problem_content(kinds: list[ErrorKind], path: str) -> dict[str, Any]:
+    examples = {
+        kind.code: {"value": msgspec.json.decode(render(DaemonError(kind), instance=path, request_id="r-1").body)}
+        for kind in kinds
+    }
+    return {"schema": {"$ref": REF.format(name=ProblemDocument.__name__)}, "examples": examples}
+
+
+def _schemas(types: set[Any]) -> dict[str, Any]:
+    ordered = sorted(types, key=str)
+    _, components = msgspec.json.schema_components(ordered, ref_template=REF)
+    return dict(sorted(components.items()))

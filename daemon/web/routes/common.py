@@ -1,0 +1,58 @@
+"""What the routes share."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from litestar import Request
+from litestar.response import Response
+
+from daemon.domain.errors import INTERNAL_ERROR, DaemonError
+from daemon.domain.events import Origin
+from daemon.domain.ids import parse_id
+from daemon.domain.pages import Listing
+from daemon.services.caller import Caller
+from daemon.web.context import RequestContext, context
+
+AnyRequest = Request[Any, Any, Any]
+
+
+def about(request: AnyRequest) -> RequestContext:
+    """Return the request's context."""
+    return context(request.scope)
+
+
+def origin(request: AnyRequest) -> Origin:
+    """Return who causes the changes of this request."""
+    seen = context(request.scope)
+    return Origin(seen.actor, seen.request_id, seen.ip)
+
+
+def caller(request: AnyRequest) -> Caller:
+    """Return the agent that the guard admitted."""
+    admitted = context(request.scope).caller
+    if admitted is None:
+        raise DaemonError(INTERNAL_ERROR, "An agent route has no guard.")
+    return admitted
+
+
+def path_id(request: AnyRequest, name: str) -> str:
+    """Return an id of the path in canonical form.
+
+    Raises:
+        DaemonError: VALIDATION_ERROR.
+    """
+    return parse_id(request.path_params[name], "id")
+
+
+def paged(request: AnyRequest, listing: Listing[Any]) -> Response[list[Any]]:
+    """Answer a part of a list, with a Link to the next one where there may be more (RFC 8288)."""
+    return linked(request, listing.items, "cursor", listing.cursor)
+
+
+def linked(request: AnyRequest, items: list[Any], name: str, value: str | None) -> Response[list[Any]]:
+    """Answer a list; where `value` is given, link to the same list with that parameter."""
+    headers = {}
+    if value is not None:
+        kept = [(key, text) for key, text in request.query_params.multi_items() if key != name]
+        headers["link"] = f'<{request.scope["path"]}?{urlencode([*kept, (name, value)])}>; rel="next"'
+    return Response(items, headers=headers)

@@ -1,0 +1,79 @@
+"""Background tasks: each runs again and again, and a failure is told, not fatal."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from daemon.domain.clock import Clock
+from daemon.domain.views import WorkerStatus
+from daemon.log import Log
+
+
+class Worker:
+    """One task that runs at start and every `interval` seconds.
+
+    Args:
+        name: as `GET /v1/admin/status` shows it.
+        interval: seconds between two runs.
+        run: one run.
+    """
+
+    def __init__(self, name: str, interval: float, run: Callable[[], Awaitable[object]]) -> None:
+        self.name = name
+        self.interval = interval
+        self._run = run
+        self.last_run: int | None = None
+        self.last_error: str | None = None
+
+    async def once(self, clock: Clock, log: Log) -> None:
+        """Run once; what goes wrong goes into the log, once for as long as it stays the same."""
+        try:
+            await self._run()
+            self.last_error = None
+        except Exception as error:  # noqa: BLE001 - a background task must go on, whatever happened
+            text = f"{type(error).__name__}: {error}"
+            if text != self.last_error:
+                log.failure("worker.failed", error, worker=self.name)
+            self.last_error = text
+        self.last_run = clock.now()
+
+    def status(self) -> WorkerStatus:
+        """Return how the task does."""
+        return WorkerStatus(name=self.name, last_run=self.last_run, last_error=self.last_error)
+
+
+class Workers:
+    """All background tasks.
+
+    Args:
+        clock: for their `lastRun`.
+        log: for their failures.
+    """
+
+    def __init__(self, clock: Clock, log: Log) -> None:
+        self._clock = clock
+        self._log = log
+        self._workers: list[Worker] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def add(self, name: str, interval: float, run: Callable[[], Awaitable[object]]) -> None:
+        """Add a task before `start`; arguments as of `Worker`."""
+        self._workers.append(Worker(name, interval, run))
+
+    def statuses(self) -> list[WorkerStatus]:
+        """Return how every task does."""
+        return [worker.status() for worker in self._workers]
+
+    def start(self) -> None:
+        """Begin running."""
+        self._tasks = [asyncio.create_task(self._repeat(worker)) for worker in self._workers]
+
+    async def stop(self) -> None:
+        """End every task; a run that has begun is cancelled, what it committed stands."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _repeat(self, worker: Worker) -> None:
+        while True:
+            await worker.once(self._clock, self._log)
+            await asyncio.sleep(worker.interval)
