@@ -248,6 +248,22 @@ def changed(old: Config, new: Config) -> tuple[list[str], list[str]]:
     return [name for name in different if name in RELOADABLE], [name for name in different if name not in RELOADABLE]
 
 
+def reloaded(old: Config, new: Config) -> Config:
+    """Return the old configuration with the new values of the keys that may change while the daemon runs."""
+    sections = {
+        section: msgspec.structs.replace(
+            getattr(old, section),
+            **{key.bare: getattr(getattr(new, section), key.bare) for key in _reloadable_of(section)},
+        )
+        for section in SECTIONS
+    }
+    return Config(**sections)
+
+
+def _reloadable_of(section: str) -> list[Key]:
+    return [key for name, key in KEYS.items() if key.section == section and name in RELOADABLE]
+
+
 def example() -> str:
     """Return the text of `config.example.toml`: every key commented out, with its default, range and meaning."""
     lines = [

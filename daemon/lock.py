@@ -16,6 +16,7 @@ from daemon.home import Home, HomeError
 
 _READ_LIMIT = 65_536
 _PID_LIMIT = 2**31 - 1
+_LOCK_ATTEMPTS = 100
 _FLOCK_LINUX = struct.Struct("hhqqi4x")  # l_type, l_whence, l_start, l_len, l_pid (fcntl(2))
 _FLOCK_DARWIN = struct.Struct("qqihh")  # l_start, l_len, l_pid, l_type, l_whence (<sys/fcntl.h>)
 
@@ -84,18 +85,19 @@ class HomeLock:
 
     def _lock(self, fd: int) -> None:
         path = self._home.lock_file
-        while True:
+        for _ in range(_LOCK_ATTEMPTS):
             try:
                 os.fchmod(fd, 0o600)
                 fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 if error.errno not in {errno.EACCES, errno.EAGAIN}:
                     raise _unusable(path, error) from None
-                # Between the two calls the holder may have ended: then the lock is free, and we try again.
-                if (pid := _holder(fd, path)) is not None:
-                    raise AlreadyRunning(pid) from None
             else:
                 return
+            # Between the two calls the holder may have ended: then the lock is free, and we try again.
+            if (pid := _holder(fd, path)) is not None:
+                raise AlreadyRunning(pid)
+        raise HomeError(f"{path} is locked, but by nobody the file system can name", "choose another --home")
 
     def release(self) -> None:
         """Give the lock back; once is enough, more does no harm."""

@@ -79,7 +79,7 @@ class Log:
         self._drop_lock = threading.Lock()
         self._reopen = False
         self._stopping = False
-        self._second = (-1, "")
+        self._stamped = (-1, "")
         self._wake = threading.Event()
         self._hurry = threading.Event()
         self._bridge = _Bridge(self)
@@ -113,7 +113,7 @@ class Log:
             TypeError: the catalogue does not declare the event or one of the fields.
         """
         declared = EVENTS.get(event)
-        if declared is None or not fields.keys() <= declared.fields:
+        if declared is None or not declared.fields.issuperset(fields):
             raise TypeError(f"the log's catalogue has no {event} with {', '.join(fields)}")
         rank = level or declared.level
         if LEVELS[rank] < self._least:
@@ -263,10 +263,10 @@ class Log:
     def _stamp(self, wall: float) -> str:
         """Return RFC 3339 in UTC with milliseconds (RFC 3339, section 5.6)."""
         millis = int(wall * 1000)
-        second = millis // 1000
-        if second != self._second[0]:
-            self._second = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
-        return f"{self._second[1]}.{millis % 1000:03d}Z"
+        if millis != self._stamped[0]:
+            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(millis // 1000))
+            self._stamped = (millis, f"{text}.{millis % 1000:03d}Z")
+        return self._stamped[1]
 
 
 _encode = msgspec.json.Encoder().encode

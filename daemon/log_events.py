@@ -77,6 +77,7 @@ OPERATIONAL: dict[str, LogEvent] = {
     "request.failed": _event("error", "The cause of an INTERNAL_ERROR.", "exception", "traceback"),
     "connections.refused": _event("warning", "New connections are closed: there are too many.", "limit", "refused"),
     "audit.checkpoint": _event("info", "The head of the audit chain, for `daemon audit verify`.", "seq", "hash"),
+    "config.invalid": _event("error", "A reload found the configuration invalid; the old one stays.", "problems"),
     "clock.held": _event("warning", "The wall clock stepped back; the domain time waits for it.", "seconds"),
     "clock.reset": _event("warning", "The domain time followed a step back of more than a day.", "now"),
     "storage.failed": _event("error", "The database could not be read or written.", "operation", "reason"),

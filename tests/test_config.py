@@ -193,6 +193,7 @@ def test_only_variables_of_a_section_are_configuration(tmp_path: Path) -> None:
         "SERVER_PORT": "80",
         "XDAEMON_SERVER_PORT": "80",
         "daemon_server_port": "80",
+        "DAEMON_server_PORT": "80",
         "DAEMON": "1",
     }
     assert read(tmp_path, environ=others) == DEFAULTS
@@ -380,6 +381,11 @@ def test_a_session_cannot_last_longer_than_its_absolute_lifetime(tmp_path: Path)
     )
     origins = f"{tmp_path}/config.toml, DAEMON_SECURITY_SESSION_ABSOLUTE_LIFETIME: "
     assert found.startswith(origins + "security.session_ttl must not exceed security.session_absolute_lifetime (86400)")
+
+
+def test_a_refused_key_is_not_blamed_a_second_time_for_a_conflict(tmp_path: Path) -> None:
+    found = only_problem(tmp_path, '[server]\nhost = "0.0.0.0"\nallow_remote = "yes"')
+    assert "server.allow_remote must be true or false, not text" in found
 
 
 def valid_value(key: Key) -> st.SearchStrategy[Any]:

@@ -1,5 +1,7 @@
 """The home and who runs in it: paths, permissions, the lock, and what a crash leaves behind."""
 
+import errno
+import fcntl
 import json
 import os
 import shlex
@@ -398,6 +400,17 @@ def test_a_symlink_in_place_of_the_lock_is_refused(home: Home) -> None:
     with pytest.raises(HomeError, match="cannot be used"):
         lock_holder(home)
     assert not (home.root / "elsewhere").exists()
+
+
+def test_a_lock_that_the_file_system_cannot_explain_is_an_error_and_no_endless_loop(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def contended(*_: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "locked")
+
+    monkeypatch.setattr(fcntl, "lockf", contended)
+    with pytest.raises(HomeError, match="nobody the file system can name"):
+        HomeLock(home).acquire()
 
 
 @needs_root

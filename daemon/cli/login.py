@@ -8,9 +8,9 @@ import rich_click as click
 from daemon.cli import base
 from daemon.cli.client import Client
 from daemon.cli.credentials import TICKET, Owner
-from daemon.cli.parameters import DURATION
 from daemon.cli.failure import NOT_AUTHENTICATED, Failure, NotRunning
 from daemon.cli.output import export_line, json_out, note, shell_of, unset_line
+from daemon.cli.parameters import DURATION
 from daemon.domain.views import Ticket
 
 shell_option = click.option(

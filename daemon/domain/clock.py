@@ -18,6 +18,14 @@ class Clock(Protocol):
         """Return seconds that only ever grow, for windows within this process."""
         ...
 
+    def held_back(self) -> int:
+        """Return by how many seconds the domain time is ahead of the wall."""
+        ...
+
+    def take_reset(self) -> bool:
+        """Return, once, whether the clock followed a large step back."""
+        ...
+
 
 class DomainClock:
     """Wall time with a high-water mark.

@@ -60,7 +60,8 @@ class Admin:
         self._settings = settings
         self._about = about
 
-    def _uptime(self) -> int:
+    def uptime(self) -> int:
+        """Return for how many seconds the daemon has been running."""
         return int(self._store.clock.monotonic() - self._about.started_monotonic)
 
     async def health(self) -> Health:
@@ -71,7 +72,7 @@ class Admin:
         return Health(
             status="degraded" if failed else "ok",
             version=self._about.version,
-            uptime=self._uptime(),
+            uptime=self.uptime(),
             pid=self._about.pid,
             schema_version=engine.schema_version,
             active_session_count=await self._active_or_unknown(),
@@ -107,7 +108,7 @@ class Admin:
         return AdminStatus(
             status="degraded" if any(worker.last_error is not None for worker in workers) else "ok",
             version=self._about.version,
-            uptime=self._uptime(),
+            uptime=self.uptime(),
             pid=self._about.pid,
             agent_count=await self._store.agent_count(),
             active_session_count=await self._store.active_session_count(),

@@ -1,7 +1,7 @@
 """What is known about the request that is being answered."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -47,7 +47,7 @@ class RequestContext(msgspec.Struct, gc=False):
 
     request_id: str
     ip: str | None
-    client: str | None
+    client: Literal["cli", "run"] | None
     services: Services
     actor: str = "anonymous"
     session_id: str | None = None

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 from daemon.domain import errors
 from daemon.domain.clock import Clock
@@ -40,7 +40,7 @@ _WATCHED = frozenset(
     )
 )
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_CLIENTS = {b"cli": "cli", b"run": "run"}
+_CLIENTS: dict[bytes, Literal["cli", "run"]] = {b"cli": "cli", b"run": "run"}
 _OWNER_PATHS = ("/v1/agents", "/v1/sessions", "/v1/owner", "/v1/admin", "/health")
 
 _process = os.urandom(8).hex()
@@ -81,7 +81,7 @@ class Envelope:
         self._stopping = True
 
     async def drained(self) -> None:
-        """Return when no request is being answered."""
+        """Return when no request is being answered any more; after `begin_shutdown`."""
         while self.in_flight:
             self._idle.clear()
             await self._idle.wait()
@@ -135,12 +135,17 @@ class Envelope:
             DaemonError: VALIDATION_ERROR, HOST_NOT_ALLOWED, ORIGIN_NOT_ALLOWED, BODY_TOO_LARGE, SHUTTING_DOWN,
                 RATE_LIMIT_EXCEEDED, ROUTE_NOT_FOUND, NOT_ACCEPTABLE.
         """
+        host, raw_path = seen.get(b"host"), scope["raw_path"]
         # The unix socket is known by our end of it: a peer that has hung up has no address on TCP either.
-        if scope["server"][1] is not None and (refused := self._hosts.check_host(seen.get(b"host"))):
+        if (
+            scope["server"][1] is not None
+            and host not in self._hosts.hosts
+            and (refused := self._hosts.check_host(host))
+        ):
             raise refused
         if b"origin" in seen and (refused := self._hosts.check_origin(seen[b"origin"])):
             raise refused
-        if int(seen.get(b"content-length", 0)) > MAX_BODY:
+        if b"content-length" in seen and int(seen[b"content-length"]) > MAX_BODY:
             raise DaemonError(errors.BODY_TOO_LARGE)
         if self._stopping and not (scope["path"] == "/health" and scope["method"] == "GET"):
             raise DaemonError(errors.SHUTTING_DOWN)
@@ -148,14 +153,14 @@ class Envelope:
             wait = self.rate.take(now)
             if wait is not None:
                 raise DaemonError(errors.RATE_LIMIT_EXCEEDED, retry_after=wait)
-        if not is_routable(scope["raw_path"]):
+        if (b"%" in raw_path or b"//" in raw_path) and not is_routable(raw_path):
             raise DaemonError(errors.ROUTE_NOT_FOUND)
         if b"accept" in seen and not accepts_json(seen[b"accept"]):
             raise DaemonError(errors.NOT_ACCEPTABLE)
 
     def _finish(self, scope: Scope, about: RequestContext, status: int, started: float) -> None:
         self.in_flight -= 1
-        if not self.in_flight:
+        if self._stopping and not self.in_flight:
             self._idle.set()
         if about.cause is not None:
             self._log.failure("request.failed", about.cause, request_id=about.request_id)

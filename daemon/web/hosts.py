@@ -63,9 +63,7 @@ class HostPolicy(msgspec.Struct, frozen=True):
         """
         if host is None or b"," in host:
             return DaemonError(BAD_REQUEST, "There must be exactly one Host header")
-        if host in self.hosts or self._allows(host.lower()):
-            return None
-        return DaemonError(HOST_NOT_ALLOWED)
+        return None if self._allows(host.lower()) else DaemonError(HOST_NOT_ALLOWED)
 
     def check_origin(self, origin: bytes) -> DaemonError | None:
         """Return why an Origin header is refused, or None if it names this daemon."""

@@ -80,12 +80,8 @@ def is_routable(raw_path: bytes) -> bool:
     Args:
         raw_path: as it was sent, without the query.
     """
-    if b"//" in raw_path:
-        return False
-    if b"%" not in raw_path:
-        return True
     lowered = raw_path.lower()
-    if b"%2f" in lowered or b"%5c" in lowered or b"%00" in lowered:
+    if b"//" in raw_path or b"%2f" in lowered or b"%5c" in lowered or b"%00" in lowered:
         return False
     try:
         unquote_to_bytes(raw_path).decode()

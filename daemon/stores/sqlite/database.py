@@ -293,6 +293,7 @@ async def open_store(
     synchronous: Synchronous,
     cache_sessions: int,
     announce: Callable[[list[Event]], None],
+    failed: Callable[[Exception], None],
 ) -> SQLiteStore:
     """Open a migrated database.
 
@@ -302,6 +303,7 @@ async def open_store(
         synchronous: `full` or `normal`.
         cache_sessions: sessions kept in memory at most.
         announce: called with events after their commit.
+        failed: called with what kept a batch from being committed.
 
     Raises:
         DaemonError: STORAGE_UNAVAILABLE.
@@ -318,7 +320,12 @@ async def open_store(
         for opened in connections:
             await opened.close()
         raise unavailable(error) from error
-    writer = Writer(connection, clock, newest, announce, cache.clear)
+
+    def lost(error: Exception) -> None:
+        cache.clear()
+        failed(error)
+
+    writer = Writer(connection, clock, newest, announce, lost)
     return SQLiteStore(
         path, connection=connection, writer=writer, readers=Readers(connections[1:]), clock=clock, cache=cache
     )

@@ -78,7 +78,7 @@ class Writer:
         clock: Clock,
         head: ChainHead,
         announce: Callable[[list[Event]], None],
-        lost: Callable[[], None],
+        lost: Callable[[Exception], None],
     ) -> None:
         self._connection = connection
         self._clock = clock
@@ -134,7 +134,7 @@ class Writer:
     async def _fail(self, batch: list[Unit[Any]], error: Exception) -> None:
         self.failure = error
         answer = unavailable(error) if isinstance(error, sqlite3.Error) else error
-        self._lost()
+        self._lost(error)
         with contextlib.suppress(sqlite3.Error):  # else the next batch fails likewise, and reads the head again
             self.head = await self._connection.run(events.head)
         for unit in batch:

@@ -55,9 +55,10 @@ async def create_session(request: AnyRequest) -> CreatedSession:
     seen = about(request)
     asked = await body(request, CreateSession)
     asked = msgspec.structs.replace(asked, agent_id=parse_id(asked.agent_id, "agentId"))
-    door: Literal["api", "cli", "run"] = seen.client or "api"
     key = _idempotency_key(request)
-    return await seen.services.sessions.create(asked, origin(request), created_by=door, idempotency_key=key)
+    return await seen.services.sessions.create(
+        asked, origin(request), created_by=seen.client or "api", idempotency_key=key
+    )
 
 
 def _idempotency_key(request: AnyRequest) -> str | None:

@@ -1,0 +1,91 @@
+"""The process: run a daemon until a signal or the owner stops it; prepare a home without running one."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping
+
+import uvloop
+
+from daemon import __version__
+from daemon.config import Loaded
+from daemon.home import Home
+from daemon.running import Daemon
+from daemon.startup import EXIT_FAILED
+
+SECRET_VARIABLES = ("DAEMON_MASTER_PASSWORD", "DAEMON_MASTER_PASSWORD_FILE", "DAEMON_OWNER_TICKET")
+"""Taken out of the environment before anything else: no child, log or crash report ever gets them."""
+
+
+def run(
+    home: Home,
+    loaded: Loaded,
+    *,
+    password: str | None,
+    foreground: bool,
+    ready_fd: int | None,
+    flags: Mapping[str, object] | None = None,
+) -> int:
+    """Serve until stopped and return the exit code.
+
+    Args:
+        home: where everything lives.
+        loaded: the configuration.
+        password: see `Daemon`.
+        foreground: also write the log to standard output.
+        ready_fd: gets `ready` and is closed when requests are answered.
+        flags: of the command line, for a reload.
+
+    Raises:
+        StartError: the daemon could not start.
+        AlreadyRunning: another daemon has the home.
+    """
+    os.umask(0o077)
+    for name in SECRET_VARIABLES:
+        os.environ.pop(name, None)
+
+    async def main() -> None:
+        daemon = Daemon(home, loaded, password=password, foreground=foreground, flags=flags)
+        _watch_signals(daemon)
+        await daemon.start()
+        if ready_fd is not None:
+            os.write(ready_fd, b"ready\n")
+            os.close(ready_fd)
+        if foreground and sys.stderr.isatty():
+            print(f"daemon {__version__} answers at {daemon.url} (Ctrl-C stops it)", file=sys.stderr)
+        await daemon.run_until_stopped()
+
+    uvloop.run(main())
+    return 0
+
+
+def _watch_signals(daemon: Daemon) -> None:
+    """The first SIGTERM or SIGINT stops in good order, the second is ignored, the third ends at once."""
+    loop, seen = asyncio.get_running_loop(), 0
+
+    def on_stop(name: str) -> None:
+        nonlocal seen
+        seen += 1
+        daemon.stop_soon(name)
+        if seen > 2:
+            os._exit(EXIT_FAILED)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_stop, number.name)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload_soon)
+
+
+def prepare(home: Home, loaded: Loaded, password: str) -> bool:
+    """Make the home, its configuration, database and master password; return whether the password was set.
+
+    Raises:
+        StartError: it cannot be done.
+        AlreadyRunning: a daemon has the home.
+    """
+    os.umask(0o077)
+
+    async def main() -> bool:
+        return await Daemon(home, loaded, password=password).initialise()
+
+    return asyncio.run(main())

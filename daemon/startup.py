@@ -1,0 +1,79 @@
+"""What starting needs: coded failures, steps with limits, a first password, word to systemd."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from daemon.domain.errors import DaemonError
+from daemon.home import Home, HomeError
+from daemon.lock import write_private
+
+T = TypeVar("T")
+
+STEP_SECONDS = 30.0
+
+EXIT_FAILED, EXIT_CONFIG, EXIT_AUTH = 1, 2, 4
+
+
+class StartError(Exception):
+    """The daemon cannot start.
+
+    Args:
+        message: one line that says what to do.
+        exit_code: of the process.
+    """
+
+    def __init__(self, message: str, exit_code: int = EXIT_FAILED) -> None:
+        super().__init__(message)
+        self.message = message
+        self.exit_code = exit_code
+
+
+async def step(name: str, work: Awaitable[T], seconds: float = STEP_SECONDS) -> T:
+    """Await one step of the start within its limit.
+
+    Raises:
+        StartError: naming the step.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError:
+        raise StartError(f"could not {name} within {seconds:g} s") from None
+    except DaemonError as error:
+        cause = f" ({error.__cause__})" if error.__cause__ else ""
+        raise StartError(f"could not {name}: {error.detail}{cause}") from None
+
+
+def make_password(home: Home) -> str:
+    """Make a master password where nobody is there to choose one, and say where it is.
+
+    Raises:
+        StartError: it cannot be kept.
+    """
+    password = secrets.token_urlsafe(24)
+    if sys.stderr.isatty():
+        print(f"The master password is: {password}\nIt is shown this once. Keep it.", file=sys.stderr)
+        return password
+    file = home.initial_password_file
+    try:
+        write_private(file, f"{password}\n".encode())
+    except HomeError as error:
+        raise StartError(str(error)) from None
+    print(f"The master password is in {file}; the file goes at its first use.", file=sys.stderr)
+    return password
+
+
+def notify(state: str) -> None:
+    """Tell systemd, if it started us with Type=notify (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        sock.connect("\0" + address[1:] if address[0] == "@" else address)
+        sock.send(state.encode())
