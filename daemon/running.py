@@ -206,7 +206,6 @@ class Daemon:
             await services.admin.follow_clock_reset()
         await services.admin.sweep()
         await services.admin.record(DaemonStarted(version=__version__, pid=os.getpid()))
-        await app.log_checkpoint(self.parts)
 
     def _listen(self) -> list[socket.socket]:
         settings = self.loaded.config.server

@@ -90,9 +90,8 @@ def build(app: Litestar) -> dict[str, Any]:
         if not isinstance(route, HTTPRoute):
             continue
         path = route.path_format.replace(":str", "")
-        for handler in route.route_handlers:
-            for method in sorted(handler.http_methods):
-                paths.setdefault(path, {})[method.lower()] = _operation(path, handler, types)
+        for method, handler in sorted(route.route_handler_map.items()):
+            paths.setdefault(path, {})[method.lower()] = _operation(path, handler, types)
     return {
         "openapi": "3.1.0",
         "info": {

@@ -1,0 +1,45 @@
+"""Fixtures that every test may use."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.live import FakeTime, LiveDaemon
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Long campaigns run shortened unless asked for whole."""
+    parser.addoption("--campaign", action="store_true", help="run crash rounds, fuzzing and load tests whole")
+
+
+@pytest.fixture
+def campaign(request: pytest.FixtureRequest) -> bool:
+    """Whether long campaigns run whole."""
+    return bool(request.config.getoption("--campaign"))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Async tests run on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Callable[..., LiveDaemon]]:
+    """Start daemons that are stopped after the test; arguments as of `LiveDaemon`."""
+    started: list[LiveDaemon] = []
+
+    def start(root: Path | None = None, time: FakeTime | None = None, **env: str) -> LiveDaemon:
+        started.append(LiveDaemon(root or tmp_path / f"home{len(started)}", time, **env))
+        return started[-1]
+
+    yield start
+    for live in started:
+        live.stop()
+
+
+@pytest.fixture
+def live(launch: Callable[..., LiveDaemon]) -> LiveDaemon:
+    """A daemon with default settings, but for cheap hashing."""
+    return launch()
