@@ -68,12 +68,6 @@ class Parts(msgspec.Struct):
             global_rpm=server.global_rpm,
         )
 
-    async def close(self) -> None:
-        """End the background tasks and close the engine; nothing is lost."""
-        await self.workers.stop()
-        self.hasher.close()
-        await self.store.close()
-
 
 def database_path(home: Home, config: Config) -> Path:
     """Return where the SQLite file is."""

@@ -14,20 +14,16 @@ from daemon.crypto.passwords import PasswordHasher
 from daemon.domain.clock import DomainClock
 from daemon.domain.errors import DaemonError
 from daemon.domain.events import ConfigReloaded, DaemonStarted, DaemonStopped
-from daemon.domain.filters import EventFilter
 from daemon.home import Home, HomeError
 from daemon.lock import HomeLock, RunInfo, write_private
 from daemon.log import Log
-from daemon.log_events import last_logged_seq
-from daemon.startup import EXIT_AUTH, EXIT_CONFIG, StartError, make_password, notify, step
+from daemon.startup import EXIT_AUTH, EXIT_CONFIG, StartError, log_again, make_password, notify, step
 from daemon.stores.migrate import MigrationError, migrate
 from daemon.stores.sqlite.database import SQLiteStore, newest_event_time
 from daemon.web.envelope import Envelope
 from daemon.web.server import Server, bind_tcp, bind_unix
 
 MIGRATION_SECONDS = 600.0
-RELOG_LIMIT = 10_000
-"""Events that are logged again at most where the log holds no anchor at all."""
 
 
 class Daemon:
@@ -62,6 +58,7 @@ class Daemon:
         self._stack = contextlib.AsyncExitStack()
         self._stopping = asyncio.Event()
         self._reason = ""
+        self._ready = False
         self._serving: asyncio.Task[None] | None = None
         self._reloads: set[asyncio.Task[None]] = set()
         self.url = ""
@@ -191,16 +188,7 @@ class Daemon:
     async def _recover(self) -> None:
         """Log again what a crash kept from the log, follow the clock, and end what expired meanwhile."""
         services = self.parts.services
-        head = await services.audit.head()
-        seen = last_logged_seq(self.home.log_file(self.loaded.config.log.file))
-        after = max(0, head.seq - RELOG_LIMIT) if seen is None else seen
-        while after < head.seq:
-            found = await services.audit.find(EventFilter(after=after), 1000)
-            if not found:
-                break
-            for event in found:
-                self.log.audit(event)
-            after = found[-1].seq
+        await log_again(services.audit, self.log, self.home.log_file(self.loaded.config.log.file))
         if self.clock.take_reset():
             self.log.emit("clock.reset", now=self.clock.now())
             await services.admin.follow_clock_reset()
@@ -242,6 +230,7 @@ class Daemon:
             pid=os.getpid(),
             version=__version__,
         )
+        self._ready = True
         notify("READY=1")
 
     def stop_soon(self, reason: str) -> None:
@@ -291,7 +280,9 @@ class Daemon:
             self.log.emit("storage.failed", operation="stop", reason=str(error.__cause__ or error))
 
     def reload_soon(self) -> None:
-        """Read the configuration again and reopen the log (SIGHUP)."""
+        """Read the configuration again and reopen the log (SIGHUP); before the daemon is ready there is no need."""
+        if not self._ready:
+            return
         self.log.reopen()
         task = asyncio.create_task(self._reload())
         self._reloads.add(task)

@@ -7,15 +7,22 @@ import secrets
 import socket
 import sys
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import TypeVar
 
 from daemon.domain.errors import DaemonError
+from daemon.domain.filters import EventFilter
 from daemon.home import Home, HomeError
 from daemon.lock import write_private
+from daemon.log import Log
+from daemon.log_events import last_logged_seq
+from daemon.services.audit import Audit
 
 T = TypeVar("T")
 
 STEP_SECONDS = 30.0
+RELOG_LIMIT = 10_000
+"""Events that are logged again at most where the log holds no anchor at all."""
 
 EXIT_FAILED, EXIT_CONFIG, EXIT_AUTH = 1, 2, 4
 
@@ -77,3 +84,16 @@ def notify(state: str) -> None:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
         sock.connect("\0" + address[1:] if address[0] == "@" else address)
         sock.send(state.encode())
+
+
+async def log_again(audit: Audit, log: Log, log_file: Path) -> None:
+    """Log the events that a crash kept from the log: those after the newest that it holds."""
+    head, seen = await audit.head(), last_logged_seq(log_file)
+    after = max(0, head.seq - RELOG_LIMIT) if seen is None else seen
+    while after < head.seq:
+        found = await audit.find(EventFilter(after=after), 1000)
+        if not found:
+            break
+        for event in found:
+            log.audit(event)
+        after = found[-1].seq

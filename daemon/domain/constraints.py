@@ -39,7 +39,7 @@ NO_LIMITS = Limits()
 _decode_limits = msgspec.json.Decoder(Limits).decode
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def limits(text: str | None) -> Limits:
     """Return the known keys of stored constraints.
 

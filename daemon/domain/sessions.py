@@ -13,6 +13,7 @@ from daemon.domain.errors import (
     AGENT_TERMINATED,
     IDEMPOTENCY_CONFLICT,
     INVALID_STATE_TRANSITION,
+    INVALID_TOKEN,
     SESSION_ABSOLUTE_LIFETIME_EXCEEDED,
     SESSION_LIMIT_EXCEEDED,
     SESSION_NOT_FOUND,
@@ -22,7 +23,7 @@ from daemon.domain.lifecycle import end, transition
 from daemon.domain.requests import PatchSession
 from daemon.domain.rows import Agent, Session
 from daemon.domain.states import TRANSITIONS, State, advance
-from daemon.domain.status import status
+from daemon.domain.status import check_alive, check_usable, status
 from daemon.domain.views import CreatedSession, ExtendedSession, RevokedSession, RotatedSession
 
 Mint = Callable[[Session], tuple[str, str]]
@@ -160,6 +161,20 @@ def revoke(rows: Rows, now: int, *, reason: str, reject_window: int | None = Non
     ended, facts = end(session, now, reason=reason, reject_window=reject_window)
     answer = RevokedSession(id=session.id, status="REVOKED", revoked_at=now)
     return Outcome(answer=answer, session=ended, facts=facts)
+
+
+def end_own(rows: Rows, now: int) -> Outcome[RevokedSession]:
+    """End the session on its agent's wish; everything is checked again on the stored row.
+
+    Raises:
+        DaemonError: as the session check does.
+    """
+    session, agent = rows.session, rows.agent
+    if session is None or agent is None:
+        raise DaemonError(INVALID_TOKEN)
+    check_alive(session, now)
+    check_usable(session, agent, now)
+    return revoke(rows, now, reason="ended_by_agent")
 
 
 def rotate(rows: Rows, now: int, *, mint: Mint) -> Outcome[RotatedSession]:

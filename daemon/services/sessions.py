@@ -216,10 +216,9 @@ class Sessions:
         """End the caller's own session.
 
         Raises:
-            DaemonError: SESSION_REVOKED when somebody else was faster.
+            DaemonError: as the session check does, when somebody else was faster.
         """
-        decide = partial(sessions.revoke, reason="ended_by_agent", reject_window=None)
-        return await self._store.change(Scope(session=caller.live.session.id), decide, origin)
+        return await self._store.change(Scope(session=caller.live.session.id), sessions.end_own, origin)
 
     async def renew(self, caller: Caller, session_id: str, origin: Origin) -> RenewedSession:
         """Exchange the caller's token for the next generation, or hand out the answer that it lost.

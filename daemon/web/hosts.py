@@ -63,20 +63,19 @@ class HostPolicy(msgspec.Struct, frozen=True):
         """
         if host is None or b"," in host:
             return DaemonError(BAD_REQUEST, "There must be exactly one Host header")
-        return None if self._allows(host.lower()) else DaemonError(HOST_NOT_ALLOWED)
+        lowered = host.lower()
+        return None if lowered in self.hosts or self._is_named(lowered) else DaemonError(HOST_NOT_ALLOWED)
 
     def check_origin(self, origin: bytes) -> DaemonError | None:
         """Return why an Origin header is refused, or None if it names this daemon."""
         lowered = origin.lower()
-        if lowered in self.origins or (lowered.startswith(b"http://") and self._allows(lowered[7:])):
+        if lowered in self.origins or (lowered.startswith(b"http://") and self._is_named(lowered[7:])):
             return None
         return DaemonError(ORIGIN_NOT_ALLOWED)
 
-    def _allows(self, host: bytes) -> bool:
-        if host in self.hosts or host in self.names:
-            return True
-        name, separate, digits = host.rpartition(b":")
-        return bool(separate) and name in self.names and digits.isdigit()
+    def _is_named(self, host: bytes) -> bool:
+        name, _, digits = host.rpartition(b":")
+        return host in self.names or (name in self.names and digits.isdigit())
 
 
 def _spellings(scheme: str, host: str, port: int | None) -> set[str]:
