@@ -54,6 +54,9 @@ class ConfigError(Exception):
         self.problems = problems
 
 
+SECRET_VARIABLES = ("DAEMON_MASTER_PASSWORD", "DAEMON_MASTER_PASSWORD_FILE", "DAEMON_OWNER_TICKET")
+"""Variables that lead to the owner's credentials: never configuration, and no child process gets them."""
+
 _FLAGS = {"server.port": "--port", "log.level": "--log-level"}
 
 RELOADABLE: frozenset[str] = frozenset(

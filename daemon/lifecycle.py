@@ -9,13 +9,10 @@ from collections.abc import Mapping
 import uvloop
 
 from daemon import __version__
-from daemon.config import Loaded
+from daemon.config import SECRET_VARIABLES, Loaded
 from daemon.home import Home
 from daemon.running import Daemon
 from daemon.startup import EXIT_FAILED
-
-SECRET_VARIABLES = ("DAEMON_MASTER_PASSWORD", "DAEMON_MASTER_PASSWORD_FILE", "DAEMON_OWNER_TICKET")
-"""Taken out of the environment before anything else: no child, log or crash report ever gets them."""
 
 
 def run(
@@ -50,14 +47,22 @@ def run(
         _watch_signals(daemon)
         await daemon.start()
         if ready_fd is not None:
-            os.write(ready_fd, b"ready\n")
-            os.close(ready_fd)
+            _say_ready(ready_fd)
         if foreground and sys.stderr.isatty():
             print(f"daemon {__version__} answers at {daemon.url} (Ctrl-C stops it)", file=sys.stderr)
         await daemon.run_until_stopped()
 
     uvloop.run(main())
     return 0
+
+
+def _say_ready(ready_fd: int) -> None:
+    """Tell who started us, and let go of its standard error."""
+    os.write(ready_fd, b"ready\n")
+    os.close(ready_fd)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 def _watch_signals(daemon: Daemon) -> None:

@@ -164,6 +164,8 @@ class Log:
 
     def flush(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds until what was emitted is written, and return whether it is."""
+        if not self._thread.is_alive():
+            return not self._queue
         done = threading.Event()
         self._queue.append(done)
         self._hurry.set()

@@ -36,7 +36,7 @@ class FileSink:
         written = 0
         try:
             while written < len(lines):
-                room = self._room()
+                room = self._room(len(lines[written]))
                 part = _fitting(lines, written, room)
                 done = self._append(lines[written : written + part])
                 written += done
@@ -71,14 +71,17 @@ class FileSink:
             os.write(fd, b"\n")
         return fd
 
-    def _room(self) -> int:
+    def _room(self, needed: int) -> int:
+        """Return how many bytes the file may still grow, after making room for `needed` if it can."""
         size = os.fstat(self._fd).st_size
-        if size < self.max_size and self._is_current():
+        fits = not size or size + needed <= self.max_size
+        current = self._is_current()
+        if fits and current:
             return self.max_size - size
-        if self._is_current():
+        if current:
             self._rotate()
         self.reopen()
-        return max(1, self.max_size - os.fstat(self._fd).st_size)
+        return self.max_size - os.fstat(self._fd).st_size
 
     def _is_current(self) -> bool:
         # Somebody may move or delete the file and tell us late, or never.

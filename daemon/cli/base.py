@@ -63,10 +63,16 @@ class Group(click.RichGroup):
         self.params += _global_options()
 
 
+def root() -> click.Context:
+    """Return the context of the whole call."""
+    current: Any = click.get_current_context()
+    found: click.Context = current.find_root()
+    return found
+
+
 def chosen() -> Chosen:
     """Return the global options of this call."""
-    found: Chosen = click.get_current_context().find_root().ensure_object(Chosen)
-    return found
+    return root().ensure_object(Chosen)
 
 
 def home() -> Home:

@@ -184,7 +184,10 @@ class Client:
     def _connection(self) -> http.client.HTTPConnection:
         if self.at.socket:
             return _UnixConnection(self.at.socket, self._timeout)
-        kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+        kinds: dict[str, type[http.client.HTTPConnection]] = {
+            "http": http.client.HTTPConnection,
+            "https": http.client.HTTPSConnection,
+        }
         try:
             parts = urllib.parse.urlsplit(self.at.url)
             kind, host, port = kinds[parts.scheme], parts.hostname or "", parts.port

@@ -12,13 +12,12 @@ import msgspec
 import rich_click as click
 
 from daemon.cli.failure import NOT_AUTHENTICATED, USAGE, Failure
+from daemon.config import SECRET_VARIABLES
 from daemon.domain.errors import DaemonError
 from daemon.domain.passwords import check_password
 from daemon.domain.tokens import TICKET_PREFIX
 
-TICKET = "DAEMON_OWNER_TICKET"
-PASSWORD = "DAEMON_MASTER_PASSWORD"  # noqa: S105 (the name of a variable)
-PASSWORD_FILE = "DAEMON_MASTER_PASSWORD_FILE"  # noqa: S105 (the name of a variable)
+PASSWORD, PASSWORD_FILE, TICKET = SECRET_VARIABLES
 _FILE_LIMIT = 4096
 
 

@@ -10,7 +10,7 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"([0-9]{1,12})([smhdw]?)")
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[int]):
     """A duration in seconds: `90`, `15m`, `24h`, `7d`."""
 
     name = "duration"
@@ -24,7 +24,7 @@ class Duration(click.ParamType):
         return self.fail("a duration is a number of seconds or such as 15m, 24h, 7d", param, ctx)
 
 
-class JsonObject(click.ParamType):
+class JsonObject(click.ParamType[dict[str, Any]]):
     """A JSON object."""
 
     name = "json"

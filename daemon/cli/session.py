@@ -97,6 +97,7 @@ def show_created(created: CreatedSession) -> None:
 @click.option("--cursor", help="Where that page begins, as the page before says.")
 @base.json_option
 def list_(
+    *,
     ref: str | None,
     every: bool,
     status: str | None,
