@@ -148,12 +148,13 @@ class StreamSink:
         self._limit = limit
         self._queue: deque[bytes | threading.Event | None] = deque()
         self._wake = threading.Event()
+        self._gone = False
         self._thread = threading.Thread(target=self._run, name="log-stream", daemon=True)
         self._thread.start()
 
     def write(self, lines: list[bytes]) -> int:
         """Queue lines and return how many were accepted; never blocks."""
-        if not self._thread.is_alive():
+        if self._gone:
             return len(lines)
         accepted = lines[: max(0, self._limit - len(self._queue))]
         self._queue.extend(accepted)
@@ -165,7 +166,7 @@ class StreamSink:
         done = threading.Event()
         self._queue.append(done)
         self._wake.set()
-        return not self._thread.is_alive() or done.wait(timeout)
+        return self._gone or done.wait(timeout)
 
     def close(self, timeout: float) -> None:
         """Write what is queued within `timeout` seconds, then end the thread."""
@@ -180,7 +181,10 @@ class StreamSink:
                 self._wake.clear()
         except OSError:
             # The reader is gone (`daemon start | head`): the file goes on alone.
-            self._release()
+            pass
+        # In this order: whoever queues later sees the flag, whoever queued before is released.
+        self._gone = True
+        self._release()
         os.close(self._fd)
 
     def _drain(self) -> bool:

@@ -10,20 +10,16 @@ from collections.abc import Mapping
 
 from daemon import __version__, app, config
 from daemon.config import ConfigError, Loaded
-from daemon.crypto.passwords import PasswordHasher
 from daemon.domain.clock import DomainClock
 from daemon.domain.errors import DaemonError
 from daemon.domain.events import ConfigReloaded, DaemonStarted, DaemonStopped
 from daemon.home import Home, HomeError
-from daemon.lock import HomeLock, RunInfo, write_private
+from daemon.lock import RunInfo
 from daemon.log import Log
-from daemon.startup import EXIT_AUTH, EXIT_CONFIG, StartError, log_again, make_password, notify, step
-from daemon.stores.migrate import MigrationError, migrate
-from daemon.stores.sqlite.database import SQLiteStore, newest_event_time
+from daemon.opening import Opening
+from daemon.startup import StartError, log_again, notify, step
 from daemon.web.envelope import Envelope
 from daemon.web.server import Server, bind_tcp, bind_unix
-
-MIGRATION_SECONDS = 600.0
 
 
 class Daemon:
@@ -51,21 +47,26 @@ class Daemon:
         self.home = home
         self.loaded = loaded
         self.clock = clock or DomainClock(time.time, time.monotonic)
-        self._password = password
         self._foreground = foreground
         self._flags = flags or {}
-        self._lock = HomeLock(home)
         self._stack = contextlib.AsyncExitStack()
+        self._opening = Opening(
+            home, loaded, clock=self.clock, stack=self._stack, password=password, foreground=foreground
+        )
         self._stopping = asyncio.Event()
         self._reason = ""
         self._ready = False
         self._serving: asyncio.Task[None] | None = None
         self._reloads: set[asyncio.Task[None]] = set()
         self.url = ""
-        self.log: Log
         self.parts: app.Parts
         self.server: Server
         self.envelope: Envelope
+
+    @property
+    def log(self) -> Log:
+        """The structured log, once the home is open."""
+        return self._opening.log
 
     async def start(self) -> None:
         """Take every step up to the ready line; a step that fails undoes those before it.
@@ -76,9 +77,18 @@ class Daemon:
         """
         try:
             await self._start()
-        except BaseException:
-            await self._stack.aclose()
+        except BaseException as error:
+            if isinstance(error, StartError):
+                self._opening.tell_failure(error.message)
+            await self._undo()
             raise
+
+    async def _undo(self) -> None:
+        """Leave nothing behind of a start that failed."""
+        if self._serving is not None:
+            self.server.begin_shutdown()
+            await asyncio.gather(self._serving, return_exceptions=True)
+        await self._stack.aclose()
 
     async def initialise(self) -> bool:
         """Make what is missing of the home, its database and its master password, and let go of it again.
@@ -91,99 +101,22 @@ class Daemon:
             AlreadyRunning: another daemon has the home.
         """
         async with self._stack:
-            self._take_home()
-            self.log = self._open_log()
-            await step("migrate the database", self._migrate(), MIGRATION_SECONDS)
-            store = await step("open the database", self._open_store())
-            hasher = app.make_hasher(self.loaded.config)
-            self._stack.callback(hasher.close)
-            return await step("set up the master password", self._settle_password(store, hasher))
+            return await self._opening.open()
 
     async def _start(self) -> None:
-        self._take_home()
-        self.log = self._open_log()
-        self.log.emit("daemon.starting", version=__version__, pid=os.getpid(), home=str(self.home.root))
-        await step("migrate the database", self._migrate(), MIGRATION_SECONDS)
-        store = await step("open the database", self._open_store())
-        hasher = app.make_hasher(self.loaded.config)
-        self._stack.callback(hasher.close)
-        await step("set up the master password", self._settle_password(store, hasher))
-        wiring = app.wire(self.home, self.loaded, self.log, store, hasher, stop=self.stop_soon)
+        await self._opening.open()
+        wiring = app.wire(
+            self.home, self.loaded, self.log, self._opening.store, self._opening.hasher, stop=self.stop_soon
+        )
         self.parts = await step("load the secrets", wiring)
         await step("recover", self._recover())
         sockets = self._listen()
         self._serving = asyncio.create_task(self.server.serve(sockets))
         await step("listen", self.server.started())
+        started = DaemonStarted(version=__version__, pid=os.getpid())
+        await step("record the start", self.parts.services.admin.record(started))
         self.parts.workers.start()
         self._announce()
-
-    def _take_home(self) -> None:
-        try:
-            self.home.create()
-            self._lock.acquire()
-            self._stack.callback(self._lock.release)
-            self._lock.leftovers()
-            if not self.home.config_file.exists():
-                write_private(self.home.config_file, config.example().encode())
-        except HomeError as error:
-            raise StartError(str(error)) from None
-        self._stack.callback(self._lock.leftovers)
-
-    def _open_log(self) -> Log:
-        settings = self.loaded.config.log
-        file = self.home.log_file(settings.file)
-        console = settings.format == "console" or (self._foreground and sys.stdout.isatty())
-        try:
-            log = Log(
-                file,
-                level=settings.level,
-                max_size=settings.max_size_mb << 20,
-                max_files=settings.max_files,
-                stdout=1 if self._foreground else None,
-                console=console,
-            )
-        except OSError as error:
-            raise StartError(f"the log {file} cannot be opened: {error.strerror}") from None
-        log.capture_libraries()
-        self._stack.callback(log.close, 5.0)
-        return log
-
-    async def _migrate(self) -> None:
-        database = app.database_path(self.home, self.loaded.config)
-        started = time.monotonic()
-
-        def applied(name: str) -> None:
-            milliseconds = round((time.monotonic() - started) * 1000)
-            self.log.emit("migration.applied", number=int(name[:4]), name=name, durationMs=milliseconds)
-
-        try:
-            await asyncio.to_thread(migrate, database, now=self.clock.now(), backups=self.home.backups, applied=applied)
-            self.clock.start_from(await asyncio.to_thread(newest_event_time, database))
-        except MigrationError as error:
-            raise StartError(str(error)) from None
-
-    async def _open_store(self) -> SQLiteStore:
-        store = await app.open_engine(self.home, self.loaded.config, self.clock, self.log)
-        self._stack.push_async_callback(store.close)
-        return store
-
-    async def _settle_password(self, store: SQLiteStore, hasher: PasswordHasher) -> bool:
-        password, self._password = self._password, None
-        if await app.is_initialised(store):
-            if password is not None and not await app.matches(store, hasher, password):
-                raise StartError(
-                    "the given master password is not this home's: unset DAEMON_MASTER_PASSWORD, or correct it",
-                    EXIT_AUTH,
-                )
-            return False
-        if password is None:
-            password = make_password(self.home)
-        try:
-            await app.initialise(store, hasher, password, "system")
-        except DaemonError as error:
-            raise StartError(error.detail, EXIT_CONFIG) from None
-        self.log.emit("daemon.initialised", home=str(self.home.root))
-        return True
 
     async def _recover(self) -> None:
         """Log again what a crash kept from the log, follow the clock, and end what expired meanwhile."""
@@ -193,7 +126,6 @@ class Daemon:
             self.log.emit("clock.reset", now=self.clock.now())
             await services.admin.follow_clock_reset()
         await services.admin.sweep()
-        await services.admin.record(DaemonStarted(version=__version__, pid=os.getpid()))
 
     def _listen(self) -> list[socket.socket]:
         settings = self.loaded.config.server
@@ -218,7 +150,7 @@ class Daemon:
         unix = str(self.home.socket_path) if self.loaded.config.server.unix_socket else None
         info = RunInfo(pid=os.getpid(), started_at=self.clock.now(), url=self.url, socket=unix, version=__version__)
         try:
-            self._lock.announce(info)
+            self._opening.lock.announce(info)
         except HomeError as error:
             raise StartError(str(error)) from None
         self.log.emit(

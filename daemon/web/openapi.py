@@ -90,7 +90,7 @@ def build(app: Litestar) -> dict[str, Any]:
         if not isinstance(route, HTTPRoute):
             continue
         path = route.path_format.replace(":str", "")
-        for method, handler in sorted(route.route_handler_map.items()):
+        for method, (handler, _) in sorted(route.route_handler_map.items()):
             paths.setdefault(path, {})[method.lower()] = _operation(path, handler, types)
     return {
         "openapi": "3.1.0",

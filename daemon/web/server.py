@@ -17,13 +17,6 @@ import uvicorn
 from daemon.log import Log
 from daemon.web.protocol import Limits, Protocol
 
-try:
-    from uvloop import new_event_loop
-except ImportError:
-    from asyncio import new_event_loop  # type: ignore[assignment]
-
-__all__ = ["Server", "bind_tcp", "bind_unix", "new_event_loop"]
-
 BACKLOG = 2_048
 """Connections that may wait to be accepted."""
 _SPARE_DESCRIPTORS = 64

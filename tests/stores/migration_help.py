@@ -59,15 +59,17 @@ def normalised(sql: str) -> str:
 
 def schema(database: Path) -> dict[str, Any]:
     """Return everything that SQLite knows about a schema: statements, columns in order, and indexes."""
-    objects = query(database, "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name")
-    found: dict[str, Any] = {f"{kind} {name}": (table, normalised(sql or "")) for kind, name, table, sql in objects}
-    for kind, name, _, _ in objects:
-        if kind == "table":
-            found[f"columns of {name}"] = query(database, f"PRAGMA table_xinfo({name})")
-            found[f"keys of {name}"] = query(database, f"PRAGMA foreign_key_list({name})")
-            found[f"indexes of {name}"] = sorted(row[1:] for row in query(database, f"PRAGMA index_list({name})"))
-        if kind == "index":
-            found[f"columns of {name}"] = query(database, f"PRAGMA index_xinfo({name})")
+    with closing(sqlite3.connect(database)) as connection:
+        ask = connection.execute
+        objects = ask("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name").fetchall()
+        found: dict[str, Any] = {f"{kind} {name}": (table, normalised(sql or "")) for kind, name, table, sql in objects}
+        for kind, name, _, _ in objects:
+            if kind == "table":
+                found[f"columns of {name}"] = ask(f"PRAGMA table_xinfo({name})").fetchall()
+                found[f"keys of {name}"] = ask(f"PRAGMA foreign_key_list({name})").fetchall()
+                found[f"indexes of {name}"] = sorted(row[1:] for row in ask(f"PRAGMA index_list({name})"))
+            if kind == "index":
+                found[f"columns of {name}"] = ask(f"PRAGMA index_xinfo({name})").fetchall()
     return found
 
 

@@ -1,0 +1,146 @@
+"""Opening a home: the lock, the log, the migrated database and the master password, in this order."""
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+
+from daemon import __version__, app, config
+from daemon.config import Loaded
+from daemon.crypto.passwords import PasswordHasher
+from daemon.domain.clock import DomainClock
+from daemon.domain.errors import DaemonError
+from daemon.home import Home, HomeError
+from daemon.lock import HomeLock, write_private
+from daemon.log import Log
+from daemon.startup import EXIT_AUTH, EXIT_CONFIG, StartError, make_password, step
+from daemon.stores.migrate import MigrationError, migrate
+from daemon.stores.sqlite.database import SQLiteStore, newest_event_time
+
+MIGRATION_SECONDS = 600.0
+
+
+class Opening:
+    """What `daemon init` and `daemon start` do first.
+
+    Args:
+        home: where everything lives.
+        loaded: the configuration.
+        clock: the domain clock; it is set by the newest stored event.
+        stack: gets what undoes each step.
+        password: the master password to begin with, or to hold against an initialised home.
+        foreground: also write the log to standard output.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        loaded: Loaded,
+        *,
+        clock: DomainClock,
+        stack: contextlib.AsyncExitStack,
+        password: str | None,
+        foreground: bool,
+    ) -> None:
+        self.home = home
+        self.loaded = loaded
+        self.clock = clock
+        self.lock = HomeLock(home)
+        self._stack = stack
+        self._password = password
+        self._foreground = foreground
+        self._logging = False
+        self.log: Log
+        self.store: SQLiteStore
+        self.hasher: PasswordHasher
+
+    async def open(self) -> bool:
+        """Take every step; return whether the master password was set now.
+
+        Raises:
+            StartError: with the step's reason.
+            AlreadyRunning: another daemon has the home.
+        """
+        self._take_home()
+        self.log = self._open_log()
+        self.log.emit("daemon.starting", version=__version__, pid=os.getpid(), home=str(self.home.root))
+        await step("migrate the database", self._migrate(), MIGRATION_SECONDS)
+        self.store = await step("open the database", self._open_store())
+        self.hasher = app.make_hasher(self.loaded.config)
+        self._stack.callback(self.hasher.close)
+        return await step("set up the master password", self._settle_password(self.store, self.hasher))
+
+    def tell_failure(self, reason: str) -> None:
+        """Put the reason of a failed start into the log, if it is open."""
+        if self._logging:
+            self.log.emit("daemon.failed", step="start", reason=reason)
+
+    def _take_home(self) -> None:
+        try:
+            self.home.create()
+            self.lock.acquire()
+            self._stack.callback(self.lock.release)
+            self.lock.leftovers()
+            if not self.home.config_file.exists():
+                write_private(self.home.config_file, config.example().encode())
+        except HomeError as error:
+            raise StartError(str(error)) from None
+        self._stack.callback(self.lock.leftovers)
+
+    def _open_log(self) -> Log:
+        settings = self.loaded.config.log
+        file = self.home.log_file(settings.file)
+        console = settings.format == "console" or (self._foreground and sys.stdout.isatty())
+        try:
+            log = Log(
+                file,
+                level=settings.level,
+                max_size=settings.max_size_mb << 20,
+                max_files=settings.max_files,
+                stdout=1 if self._foreground else None,
+                console=console,
+            )
+        except OSError as error:
+            raise StartError(f"the log {file} cannot be opened: {error.strerror}") from None
+        log.capture_libraries()
+        self._logging = True
+        self._stack.callback(log.close, 5.0)
+        return log
+
+    async def _migrate(self) -> None:
+        database = app.database_path(self.home, self.loaded.config)
+        started = time.monotonic()
+
+        def applied(name: str) -> None:
+            milliseconds = round((time.monotonic() - started) * 1000)
+            self.log.emit("migration.applied", number=int(name[:4]), name=name, durationMs=milliseconds)
+
+        try:
+            await asyncio.to_thread(migrate, database, now=self.clock.now(), backups=self.home.backups, applied=applied)
+            self.clock.start_from(await asyncio.to_thread(newest_event_time, database))
+        except MigrationError as error:
+            raise StartError(str(error)) from None
+
+    async def _open_store(self) -> SQLiteStore:
+        store = await app.open_engine(self.home, self.loaded.config, self.clock, self.log)
+        self._stack.push_async_callback(store.close)
+        return store
+
+    async def _settle_password(self, store: SQLiteStore, hasher: PasswordHasher) -> bool:
+        password, self._password = self._password, None
+        if await app.is_initialised(store):
+            if password is not None and not await app.matches(store, hasher, password):
+                raise StartError(
+                    "the given master password is not this home's: unset DAEMON_MASTER_PASSWORD, or correct it",
+                    EXIT_AUTH,
+                )
+            return False
+        if password is None:
+            password = make_password(self.home)
+        try:
+            await app.initialise(store, hasher, password, "system")
+        except DaemonError as error:
+            raise StartError(error.detail, EXIT_CONFIG) from None
+        self.log.emit("daemon.initialised", home=str(self.home.root))
+        return True
