@@ -13,7 +13,7 @@ BUSY_TIMEOUT = 60
 _REASONS = {
     sqlite3.SQLITE_AUTH: "a migration may not control transactions or attach databases",
     sqlite3.SQLITE_BUSY: "another process holds the database; stop it and try again",
-    sqlite3.SQLITE_CANTOPEN: "the database cannot be opened; check that its directory is there, yours and not read-only",
+    sqlite3.SQLITE_CANTOPEN: "the database cannot be opened; its directory must exist, be yours and not read-only",
     sqlite3.SQLITE_CORRUPT: "the database is damaged; restore a backup",
     sqlite3.SQLITE_FULL: "the disk is full; free some space and try again",
     sqlite3.SQLITE_IOERR: "the disk failed to read or write; check it",

@@ -453,7 +453,7 @@ def test_runners_at_once_all_end_well_and_apply_each_migration_once(tmp_path: Pa
 
 @pytest.mark.parametrize("start", ["new", "old"])
 def test_killed_at_any_statement_the_schema_is_old_or_new_and_never_between(tmp_path: Path, start: str) -> None:
-    expected: dict[int, list[object]] = {0: []}
+    expected: dict[int, list[tuple[str, object]]] = {0: []}
     for count in range(1, latest_version() + 1):
         upgrade(tmp_path / f"{count}.db", first_migrations(tmp_path / f"first{count}", count))
         expected[count] = sorted(schema(tmp_path / f"{count}.db").items())
@@ -476,7 +476,7 @@ def test_killed_at_any_statement_the_schema_is_old_or_new_and_never_between(tmp_
     assert set(seen) == set(range(first, latest_version() + 1))
 
 
-def check_survivor(home: Path, expected: dict[int, list[object]], start: str) -> int:
+def check_survivor(home: Path, expected: dict[int, list[tuple[str, object]]], start: str) -> int:
     """Prove that a killed run left a whole database, that the next run completes it, and return its version."""
     database = home / "daemon.db"
     version = schema_version(database)
