@@ -1,0 +1,51 @@
+"""The README's generated tables: `python -m tests.support.readme` writes them anew."""
+
+from pathlib import Path
+
+from daemon import config, log_events
+from daemon.app import make_app
+from daemon.domain.clock import DomainClock
+from daemon.domain.errors import CATALOGUE
+from daemon.web.middleware.rate import SessionRates
+from daemon.web.openapi import build
+from daemon.web.problems import STATUS
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def errors() -> str:
+    """Return the error catalogue as a table."""
+    rows = ["| HTTP | code | retryable | means | hint |", "|---|---|---|---|---|"]
+    for kind in sorted(CATALOGUE, key=lambda kind: STATUS[kind]):
+        retryable = "yes" if kind.retryable else ""
+        rows.append(f"| {STATUS[kind]} | `{kind.code}` | {retryable} | {kind.title} | {kind.hint} |")
+    return "\n".join(rows) + "\n"
+
+
+def routes() -> str:
+    """Return the routes as a table."""
+    paths = build(make_app(SessionRates(0, DomainClock(lambda: 0.0, lambda: 0.0))))["paths"]
+    rows = ["| route | guarded by | what it does |", "|---|---|---|"]
+    guards = {"public": "–", "owner": "owner", "agent": "session token"}
+    for path, methods in paths.items():
+        for method, operation in methods.items():
+            guard = guards[operation["tags"][0]]
+            rows.append(f"| `{method.upper()} {path}` | {guard} | {operation['summary']} |")
+    return "\n".join(rows) + "\n"
+
+
+TABLES = {"routes": routes, "errors": errors, "config": config.table, "log": log_events.table}
+
+
+def rewritten(text: str) -> str:
+    """Return a README with every generated table made anew."""
+    for name, make in TABLES.items():
+        assert f"<!-- {name}:begin -->" in text, f"the README has no place for {name}"
+        head, _, rest = text.partition(f"<!-- {name}:begin -->\n")
+        _, _, tail = rest.partition(f"<!-- {name}:end -->")
+        text = f"{head}<!-- {name}:begin -->\n{make().strip()}\n<!-- {name}:end -->{tail}"
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(rewritten(README.read_text()))
