@@ -124,7 +124,7 @@ class Daemon:
         await log_again(services.audit, self.log, self.home.log_file(self.loaded.config.log.file))
         if self.clock.take_reset():
             self.log.emit("clock.reset", now=self.clock.now())
-            await services.admin.follow_clock_reset()
+        await services.admin.follow_clock_reset()
         await services.admin.sweep()
 
     def _listen(self) -> list[socket.socket]:

@@ -106,6 +106,15 @@ class SessionCache:
         self._enter(live)
         return live
 
+    def forget(self, ids: list[str]) -> None:
+        """Drop sessions whose rows were deleted."""
+        for session_id in ids:
+            live = self._by_id.pop(session_id, None)
+            if live is not None:
+                self._by_token.pop(live.session.token_hash, None)
+            self._dirty.pop(session_id, None)
+            self._note(session_id)
+
     def clear(self) -> None:
         """Forget everything but activity that is not stored: what is in the file may differ."""
         self._by_token.clear()

@@ -193,7 +193,8 @@ class SQLiteStore:
 
     async def purge_sessions(self, ended_before: int, limit: int) -> int:
         """Delete at most `limit` sessions that ended before."""
-        return await self._writer.run(Unit(lambda tx: sessions.purge(tx.raw, ended_before, limit)))
+        ids = await self._writer.run(Unit(lambda tx: sessions.purge(tx.raw, ended_before, limit), self._cache.forget))
+        return len(ids)
 
     async def purge_idempotency_keys(self, before: int) -> int:
         """Delete idempotency keys older than `before`."""

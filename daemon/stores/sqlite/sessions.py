@@ -65,7 +65,7 @@ _PICKS: dict[Pick, str] = {
 # Sessions that ended long ago; a stock SQLite has no DELETE … LIMIT.
 _PURGE = (
     "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE revoked_at <= :before"
-    " UNION SELECT id FROM sessions WHERE expired_at <= :before LIMIT :limit)"
+    " UNION SELECT id FROM sessions WHERE expired_at <= :before LIMIT :limit) RETURNING id"
 )
 
 _STATUS = {
@@ -153,6 +153,6 @@ def find(raw: sqlite3.Connection, which: SessionFilter, page: Page, now: int) ->
     return [Session(*row) for row in raw.execute(sql, values)]
 
 
-def purge(raw: sqlite3.Connection, ended_before: int, limit: int) -> int:
-    """Delete sessions that ended before (Unix seconds); return how many."""
-    return raw.execute(_PURGE, {"before": ended_before, "limit": limit}).rowcount
+def purge(raw: sqlite3.Connection, ended_before: int, limit: int) -> list[str]:
+    """Delete sessions that ended before (Unix seconds); return their ids."""
+    return [row[0] for row in raw.execute(_PURGE, {"before": ended_before, "limit": limit}).fetchall()]
