@@ -35,7 +35,7 @@ from daemon.web.problems import handle_exception
 from daemon.web.routes import admin, agents, own, public, sessions
 from daemon.workers import Workers
 
-FLUSH_SECONDS = 0.5
+FLUSH_SECONDS = 0.9
 SWEEP_SECONDS = 60.0
 CLOCK_SECONDS = 1.0
 CHECKPOINT_SECONDS = 3600.0

@@ -24,7 +24,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         agent: id of an agent.
         session: id of a session; its agent is read with it.
-        retry_answer: read the session's sealed retry answer too.
+        sealed_for: hash of a token; read the sealed answer too if this token is the session's previous one.
         active_sessions_of: id of the agent whose sessions of status ACTIVE are counted.
         public_key: find the agent that has it.
         idempotency_key: hash of a key; find the session that was created under it.
@@ -36,7 +36,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 
     agent: str | None = None
     session: str | None = None
-    retry_answer: bool = False
+    sealed_for: str | None = None
     active_sessions_of: str | None = None
     public_key: str | None = None
     idempotency_key: str | None = None

@@ -1,7 +1,5 @@
 """Sessions as the API shows them."""
 
-from typing import Any
-
 import msgspec
 
 from daemon.domain.rows import Session
@@ -18,7 +16,20 @@ class Activity(msgspec.Struct, frozen=True):
 
 def summary(session: Session, now: int) -> SessionSummary:
     """Return the session as it stands in lists."""
-    return SessionSummary(**_summary_fields(session, Activity(session.request_count, session.last_activity), now))
+    return SessionSummary(
+        id=session.id,
+        agent_id=session.agent_id,
+        status=status(session, now),
+        state=session.state,
+        renewal_count=session.renewal_count,
+        max_renewals=session.max_renewals,
+        expires_at=session.expires_at,
+        absolute_expires_at=session.absolute_expires_at,
+        created_at=session.created_at,
+        last_renewed_at=session.last_renewed_at,
+        last_activity=session.last_activity,
+        request_count=session.request_count,
+    )
 
 
 def detail(session: Session, now: int, reject_window: int) -> SessionDetail:
@@ -29,49 +40,66 @@ def detail(session: Session, now: int, reject_window: int) -> SessionDetail:
         now: Unix seconds.
         reject_window: seconds; the default where the session's constraints name none.
     """
-    activity = Activity(session.request_count, session.last_activity)
-    return SessionDetail(**_detail_fields(session, activity, now, reject_window))
+    return SessionDetail(
+        id=session.id,
+        agent_id=session.agent_id,
+        status=status(session, now),
+        state=session.state,
+        renewal_count=session.renewal_count,
+        max_renewals=session.max_renewals,
+        expires_at=session.expires_at,
+        absolute_expires_at=session.absolute_expires_at,
+        created_at=session.created_at,
+        last_renewed_at=session.last_renewed_at,
+        last_activity=session.last_activity,
+        request_count=session.request_count,
+        user_id=session.user_id,
+        workspace_id=session.workspace_id,
+        metadata=msgspec.Raw(session.metadata),
+        constraints=_raw(session.constraints),
+        ttl=session.ttl_seconds,
+        generation=session.generation,
+        reject_window_expiry=reject_until(session, reject_window) or None,
+        revoked_at=session.revoked_at,
+        revoked_reason=session.revoked_reason,
+        state_changed_at=session.state_changed_at,
+        created_by=session.created_by,
+        usage=_raw(session.usage_stats),
+    )
 
 
 def own(session: Session, activity: Activity, now: int, reject_window: int, agent_name: str) -> OwnSession:
-    """Return the session as its agent sees it."""
+    """Return the session as its agent sees it; spelled out, because it is answered on the hot path."""
     return OwnSession(
-        **_detail_fields(session, activity, now, reject_window),
+        id=session.id,
+        agent_id=session.agent_id,
+        status=status(session, now, activity.last),
+        state=session.state,
+        renewal_count=session.renewal_count,
+        max_renewals=session.max_renewals,
+        expires_at=session.expires_at,
+        absolute_expires_at=session.absolute_expires_at,
+        created_at=session.created_at,
+        last_renewed_at=session.last_renewed_at,
+        last_activity=activity.last,
+        request_count=activity.requests,
+        user_id=session.user_id,
+        workspace_id=session.workspace_id,
+        metadata=msgspec.Raw(session.metadata),
+        constraints=_raw(session.constraints),
+        ttl=session.ttl_seconds,
+        generation=session.generation,
+        reject_window_expiry=reject_until(session, reject_window) or None,
+        revoked_at=session.revoked_at,
+        revoked_reason=session.revoked_reason,
+        state_changed_at=session.state_changed_at,
+        created_by=session.created_by,
+        usage=_raw(session.usage_stats),
         agent_name=agent_name,
         renewable_at=renewable_at(session),
         remaining_renewals=max(0, session.max_renewals - session.renewal_count),
     )
 
 
-def _summary_fields(session: Session, activity: Activity, now: int) -> dict[str, Any]:
-    return {
-        "id": session.id,
-        "agent_id": session.agent_id,
-        "status": status(session, now, activity.last),
-        "state": session.state,
-        "renewal_count": session.renewal_count,
-        "max_renewals": session.max_renewals,
-        "expires_at": session.expires_at,
-        "absolute_expires_at": session.absolute_expires_at,
-        "created_at": session.created_at,
-        "last_renewed_at": session.last_renewed_at,
-        "last_activity": activity.last,
-        "request_count": activity.requests,
-    }
-
-
-def _detail_fields(session: Session, activity: Activity, now: int, reject_window: int) -> dict[str, Any]:
-    return _summary_fields(session, activity, now) | {
-        "user_id": session.user_id,
-        "workspace_id": session.workspace_id,
-        "metadata": msgspec.Raw(session.metadata),
-        "constraints": msgspec.Raw(session.constraints) if session.constraints is not None else None,
-        "ttl": session.ttl_seconds,
-        "generation": session.generation,
-        "reject_window_expiry": reject_until(session, reject_window) or None,
-        "revoked_at": session.revoked_at,
-        "revoked_reason": session.revoked_reason,
-        "state_changed_at": session.state_changed_at,
-        "created_by": session.created_by,
-        "usage": msgspec.Raw(session.usage_stats) if session.usage_stats is not None else None,
-    }
+def _raw(text: str | None) -> msgspec.Raw | None:
+    return msgspec.Raw(text) if text is not None else None

@@ -240,7 +240,7 @@ class Sessions:
             mint=self._mint(),
             seal=lambda answer: seal(answer, caller.token, nonce),
         )
-        answer = await self._store.change(Scope(session=session_id, retry_answer=True), decide, origin)
+        answer = await self._store.change(Scope(session=session_id, sealed_for=caller.digest), decide, origin)
         return self._opened(answer, caller) if isinstance(answer, bytes) else answer
 
     async def _lost_answer(self, caller: Caller) -> RenewedSession:

@@ -36,6 +36,7 @@ class RequestContext(msgspec.Struct, gc=False):
         ip: the peer's address; None over the unix socket.
         client: `cli` or `run` as `X-Daemon-Client` says; None for everybody else.
         services: what the routes call.
+        has_body: whether the request's headers announce a body.
         actor: `anonymous` until a guard sets `owner` or `agent:<id>`.
         session_id: of the session whose token was accepted.
         agent_id: of that session's agent.
@@ -49,6 +50,7 @@ class RequestContext(msgspec.Struct, gc=False):
     ip: str | None
     client: Literal["cli", "run"] | None
     services: Services
+    has_body: bool = False
     actor: str = "anonymous"
     session_id: str | None = None
     agent_id: str | None = None

@@ -8,6 +8,7 @@ from litestar import Request
 from daemon.domain.errors import UNSUPPORTED_MEDIA_TYPE, DaemonError, invalid
 from daemon.domain.pages import MAX_LIMIT, Page, decode_cursor
 from daemon.domain.requests import Body, Empty
+from daemon.web.context import context
 
 B = TypeVar("B", bound=Body)
 AnyRequest = Request[Any, Any, Any]
@@ -44,7 +45,8 @@ async def no_body(request: AnyRequest) -> None:
     Raises:
         DaemonError: VALIDATION_ERROR.
     """
-    await body(request, Empty)
+    if context(request.scope).has_body:
+        await body(request, Empty)
 
 
 def _is_json(content_type: str) -> bool:

@@ -108,6 +108,7 @@ class Envelope:
         try:
             self._admit(scope, seen, started)
             if b"content-length" in seen or b"transfer-encoding" in seen:
+                about.has_body = True
                 receive = limited_body(receive, scope)
             await self._app(scope, receive, send_enveloped)
         except Exception as exc:  # noqa: BLE001 (nothing may escape to the server, which answers in plain text)

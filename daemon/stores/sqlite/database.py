@@ -74,7 +74,7 @@ class SQLiteStore:
         def work(tx: Transaction) -> Written:
             rows = _load(tx, scope)
             outcome = decide(rows, tx.now)
-            _write(tx, outcome, origin)
+            _write(tx, rows, outcome, origin)
             return Written(outcome, rows)
 
         written = await self._writer.run(Unit(work, self._committed))
@@ -246,7 +246,7 @@ def _load(tx: Transaction, scope: Scope) -> Rows:
     raw, rows = tx.raw, Rows()
     if scope.session is not None:
         rows.session = sessions.get(raw, scope.session)
-        if scope.retry_answer:
+        if scope.sealed_for and rows.session and rows.session.previous_token_hash == scope.sealed_for:
             sealed = sessions.sealed_answer(raw, scope.session)
             rows.retry_answer = sealed.box if sealed else None
     agent_id = scope.agent or (rows.session.agent_id if rows.session else None)
@@ -266,7 +266,7 @@ def _load(tx: Transaction, scope: Scope) -> Rows:
     return rows
 
 
-def _write(tx: Transaction, outcome: Outcome[Any], origin: Origin) -> None:
+def _write(tx: Transaction, rows: Rows, outcome: Outcome[Any], origin: Origin) -> None:
     raw = tx.raw
     if outcome.new_agent is not None:
         agents.insert(raw, outcome.new_agent)
@@ -276,12 +276,12 @@ def _write(tx: Transaction, outcome: Outcome[Any], origin: Origin) -> None:
         sessions.insert(raw, outcome.new_session)
         if outcome.idempotency_key is not None:
             values.remember_key(raw, outcome.idempotency_key, outcome.new_session.id, tx.now)
-    if outcome.session is not None:
-        sessions.update(raw, outcome.session)
-        if outcome.retry_answer is not None:
-            sessions.seal(raw, outcome.session.id, outcome.retry_answer or None)
-    for session in outcome.sessions:
-        sessions.update(raw, session)
+    if outcome.session is not None and rows.session is not None:
+        sessions.update(raw, rows.session, outcome.session, outcome.retry_answer)
+    if outcome.sessions:
+        before = {session.id: session for session in rows.sessions}
+        for session in outcome.sessions:
+            sessions.update(raw, before[session.id], session)
     for key, value in (outcome.values or {}).items():
         values.put(raw, key, value, tx.now)
     tx.chain.append(outcome.facts, origin)

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -28,11 +29,7 @@ _BY_PREVIOUS = f"SELECT {COLUMNS} FROM sessions WHERE previous_token_hash = ?"  
 # A new session.
 _INSERT = f"INSERT INTO sessions ({COLUMNS}) VALUES ({', '.join('?' * len(_FIELDS))})"  # noqa: S608
 
-# Everything about a session that can change, but for its activity, which is written behind.
-_UPDATE = f"UPDATE sessions SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE id = ?"  # noqa: S608
-
 # The sealed answer of the last renewal.
-_SEAL = "UPDATE sessions SET retry_answer = ? WHERE id = ?"
 _SEALED = "SELECT previous_token_hash, retry_answer FROM sessions WHERE id = ?"
 
 # Activity that was counted in memory.
@@ -103,14 +100,28 @@ def insert(raw: sqlite3.Connection, session: Session) -> None:
     raw.execute(_INSERT, msgspec.structs.astuple(session))
 
 
-def update(raw: sqlite3.Connection, session: Session) -> None:
-    """Store what changed of a session, but for its activity."""
-    raw.execute(_UPDATE, (*(getattr(session, name) for name in _CHANGING), session.id))
+def update(raw: sqlite3.Connection, before: Session, after: Session, retry_answer: bytes | None = None) -> None:
+    """Store what changed of a session: the fewer columns, the fewer indexes are touched.
+
+    Args:
+        raw: the connection.
+        before: as it was read in this transaction.
+        after: as it shall be; its activity is not stored here.
+        retry_answer: replaces the sealed answer; None leaves it, b"" clears it.
+    """
+    changed = tuple(name for name in _CHANGING if getattr(before, name) != getattr(after, name))
+    values: list[Any] = [getattr(after, name) for name in changed]
+    if retry_answer is not None:
+        changed += ("retry_answer",)
+        values.append(retry_answer or None)
+    if changed:
+        raw.execute(_update_sql(changed), (*values, after.id))
 
 
-def seal(raw: sqlite3.Connection, session_id: str, box: bytes | None) -> None:
-    """Store or clear the sealed answer."""
-    raw.execute(_SEAL, (box, session_id))
+@lru_cache(maxsize=256)
+def _update_sql(columns: tuple[str, ...]) -> str:
+    """Return the statement that sets these columns of one session."""
+    return f"UPDATE sessions SET {', '.join(f'{name} = ?' for name in columns)} WHERE id = ?"  # noqa: S608
 
 
 def add_activity(raw: sqlite3.Connection, rows: Iterable[tuple[int, int, int, str]]) -> None:
