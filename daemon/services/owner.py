@@ -66,6 +66,7 @@ class OwnerAuth:
         digest = self._digest(presented)
         now = self._store.clock.monotonic()
         if self._remembered and now < self._remembered[1] and hmac.compare_digest(self._remembered[0], digest):
+            self._wrong.clear()
             return
         if digest in self._wrong or len(presented) > MAX_BYTES:
             raise DaemonError(INVALID_MASTER_PASSWORD, "The master password is wrong.")

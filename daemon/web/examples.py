@@ -33,7 +33,7 @@ _BY_NAME: dict[str, Any] = {
     "updatedAt": 1_767_225_600,
     "timestamp": 1_767_225_600,
     "state": "ACTIVE",
-    "ttl": 86_400,
+    "ttl": 3600,
     "seconds": 3600,
     "maxRenewals": 30,
     "message": "Session already revoked",
@@ -53,7 +53,7 @@ def example(kind: Any) -> Any:
 
 
 def _value(name: str, kind: Any) -> Any:
-    if name in _BY_NAME and not (name == "ttl" and kind is None):
+    if name in _BY_NAME:
         return _BY_NAME[name]
     origin = get_origin(kind)
     if origin is Annotated:

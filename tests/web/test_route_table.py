@@ -1,0 +1,205 @@
+"""Every route that the app really serves: guarded, documented, and never silent about a body."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from litestar.routes import HTTPRoute
+
+from daemon.app import make_app
+from daemon.domain.clock import DomainClock
+from daemon.web.middleware.rate import SessionRates
+from daemon.web.openapi import build
+from tests.support.live import PASSWORD, LiveDaemon
+
+APP = make_app(SessionRates(0, DomainClock(lambda: 0.0, lambda: 0.0)))
+DOCUMENT = build(APP)
+ROUTES = [
+    (method, route.path_format.replace(":str", ""), handler)
+    for route in APP.routes
+    if isinstance(route, HTTPRoute)
+    for method, (handler, _) in sorted(route.route_handler_map.items())
+]
+IDS = [f"{method} {path}" for method, path, _ in ROUTES]
+UNKNOWN = "01980e5a-7c00-7a2b-9c4d-5e6f708192a3"
+WITH_BODY = [entry for entry in ROUTES if entry[2].opt["describes"].body is not None]
+WITHOUT_BODY = [entry for entry in ROUTES if entry[2].opt["describes"].body is None]
+
+
+def ids(entries: list[Any]) -> list[str]:
+    return [f"{method} {path}" for method, path, _ in entries]
+
+
+class World:
+    """A daemon with an expired, a revoked and a live session, whose tables can be compared."""
+
+    def __init__(self, live: LiveDaemon) -> None:
+        self.live = live
+        agent = live.new_agent()
+        self.expired = live.new_session(agent, ttl=300)
+        live.time.advance(300)
+        self.revoked = live.new_session(agent)
+        live.owner.delete(f"/v1/sessions/{self.revoked['id']}")
+        self.session = live.new_session(agent)
+        live.agent(self.session["token"]).get("/v1/session")
+        self.agent = agent
+        self.ticket = live.owner.post("/v1/owner/login").json()["ticket"]
+        live.call(lambda daemon: daemon.parts.store.flush())
+
+    def path(self, template: str) -> str:
+        return template.replace("{agent_id}", self.agent).replace("{session_id}", self.session["id"])
+
+    def tables(self) -> list[Any]:
+        names = ("agents", "sessions", "key_value_store", "idempotency_keys")
+        return [self.live.query(f"SELECT * FROM {name} ORDER BY 1") for name in names]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    live = LiveDaemon(tmp_path_factory.mktemp("routes") / "home")
+    yield World(live)
+    live.stop()
+
+
+def credentials(world: World) -> dict[str, dict[str, str]]:
+    return {
+        "none": {},
+        "expired token": {"Authorization": f"Bearer {world.expired['token']}"},
+        "revoked token": {"Authorization": f"Bearer {world.revoked['token']}"},
+        "session token": {"Authorization": f"Bearer {world.session['token']}"},
+        "wrong ticket": {"Authorization": "Bearer wai_own_" + "x" * 43},
+        "ticket": {"Authorization": f"Bearer {world.ticket}"},
+        "password": {"X-Master-Password": PASSWORD},
+        "forged": {"Authorization": "Bearer wai_sess_e30.e30.e30"},
+        "basic": {"Authorization": "Basic b3duZXI6b3duZXI="},
+    }
+
+
+ACCEPTED = {"owner": {"ticket", "password"}, "agent": {"session token"}}
+
+
+@pytest.mark.parametrize(("method", "path", "handler"), ROUTES, ids=IDS)
+def test_every_route_has_a_group_and_refuses_every_other_credential(
+    world: World, method: str, path: str, handler: Any
+) -> None:
+    group = handler.opt["group"]
+    if group == "public":
+        return
+    before = world.tables()
+    for name, headers in credentials(world).items():
+        if name in ACCEPTED[group]:
+            continue
+        for target in (world.path(path), world.path(path) + "/"):
+            answer = world.live.anonymous.request(method, target, headers=headers)
+            assert answer.status_code == 401, (name, target, answer.text)
+            assert answer.headers["WWW-Authenticate"]
+            assert answer.headers["Content-Type"] == "application/problem+json"
+            expired = {"expired token": "TOKEN_EXPIRED", "revoked token": "SESSION_REVOKED"}
+            wanted = expired.get(name, "INVALID_TOKEN") if group == "agent" else "INVALID_MASTER_PASSWORD"
+            assert answer.json()["code"] == wanted, name
+    assert world.tables() == before
+
+
+@pytest.mark.parametrize(("method", "path", "handler"), ROUTES, ids=IDS)
+def test_other_methods_are_405_with_allow_and_unknown_sub_paths_404(
+    world: World, method: str, path: str, handler: Any
+) -> None:
+    served = {one for one, other, _ in ROUTES if other == path}
+    for other in {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"} - served:
+        answer = world.live.anonymous.request(other, world.path(path))
+        assert answer.status_code == 405, (other, path)
+        assert set(answer.headers["Allow"].split(", ")) == served
+    for suffix in ("/nothing", "%2Fnothing", "//"):
+        answer = world.live.anonymous.request(method, world.path(path) + suffix)
+        assert answer.status_code in {401, 404, 405}, suffix
+        if answer.status_code == 404:
+            assert answer.json()["code"] == "ROUTE_NOT_FOUND"
+
+
+def test_every_route_is_in_the_document_and_nothing_else() -> None:
+    documented = {(method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods}
+    assert documented == {(method, path) for method, path, _ in ROUTES}
+
+
+@pytest.mark.parametrize(("method", "path", "handler"), WITHOUT_BODY, ids=ids(WITHOUT_BODY))
+def test_a_route_without_a_body_refuses_any_but_an_empty_one(
+    world: World, method: str, path: str, handler: Any
+) -> None:
+    headers = _headers(world, handler)
+    before = world.tables()
+    for content in (b'{"x": 1}', b"[]", b"null", b"not json", b"{} {}"):
+        sent = {**headers, "Content-Type": "application/json"}
+        answer = world.live.anonymous.request(method, world.path(path), content=content, headers=sent)
+        assert (answer.status_code, answer.json()["code"]) == (400, "VALIDATION_ERROR"), content
+    plain = world.live.anonymous.request(
+        method, world.path(path), content=b"x", headers={**headers, "Content-Type": "text/plain"}
+    )
+    assert plain.status_code == 400
+    assert world.tables() == before or handler.opt["group"] == "agent"
+
+
+@pytest.mark.parametrize(("method", "path", "handler"), WITH_BODY, ids=ids(WITH_BODY))
+def test_a_route_with_a_body_wants_json_and_lists_every_problem(
+    world: World, method: str, path: str, handler: Any
+) -> None:
+    headers = _headers(world, handler)
+    before = world.tables()
+    text = world.live.anonymous.request(
+        method, world.path(path), content=b"a=1", headers={**headers, "Content-Type": "text/plain"}
+    )
+    assert (text.status_code, text.json()["code"]) == (415, "UNSUPPORTED_MEDIA_TYPE")
+    bare = world.live.anonymous.request(method, world.path(path), content=b'{"reason": null}', headers=headers)
+    assert bare.status_code == 415
+    unknown = world.live.anonymous.request(
+        method, world.path(path), json={"nonsense": 1, "more": 2}, headers=headers
+    ).json()
+    assert {"nonsense", "more"} <= {problem["path"] for problem in unknown["errors"]}
+    schema = DOCUMENT["paths"][path][method.lower()]["requestBody"]
+    if schema["required"]:
+        empty = world.live.anonymous.request(method, world.path(path), headers=headers)
+        assert (empty.status_code, empty.json()["code"]) == (400, "VALIDATION_ERROR")
+    assert world.tables() == before
+
+
+def _headers(world: World, handler: Any) -> dict[str, str]:
+    group = handler.opt["group"]
+    if group == "public":
+        return {}
+    return credentials(world)["password" if group == "owner" else "session token"]
+
+
+@pytest.mark.parametrize("bad", ["x", UNKNOWN[:-1], UNKNOWN + "0", "%00", "%F0%9F", "0" * 36])
+def test_a_malformed_id_is_400_or_404_after_authentication(world: World, bad: str) -> None:
+    for path in ("/v1/agents/{}", "/v1/sessions/{}"):
+        assert world.live.anonymous.get(path.format(bad)).status_code in {401, 404}
+        answer = world.live.owner.get(path.format(bad))
+        assert answer.status_code in {400, 404}
+        assert answer.json()["code"] in {"VALIDATION_ERROR", "ROUTE_NOT_FOUND"}
+
+
+def test_forwarded_headers_change_nothing(world: World) -> None:
+    sent = {"X-Forwarded-For": "8.8.8.8", "Forwarded": "for=8.8.8.8", "X-Real-IP": "8.8.8.8"}
+    agent = world.live.owner.post("/v1/agents", json={"name": "far"}, headers=sent).json()
+    (event,) = world.live.events(type="AGENT_CREATED", agentId=agent["id"])
+    assert event["ipAddress"] == "127.0.0.1"
+
+
+def test_the_sessions_rate_limit_counts_down_and_refuses(launch: Callable[..., LiveDaemon]) -> None:
+    live = launch(DAEMON_SERVER_SESSION_RPM="3")
+    client = live.agent(live.new_session()["token"])
+    answers = [client.get("/v1/session") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert [answer.headers["RateLimit-Remaining"] for answer in answers] == ["2", "1", "0", "0"]
+    assert {answer.headers["RateLimit-Limit"] for answer in answers} == {"3"}
+    assert (answers[3].json()["code"], answers[3].headers["Retry-After"]) == ("RATE_LIMIT_EXCEEDED", "61")
+    live.time.advance(60)
+    assert client.get("/v1/session").status_code == 200
+
+
+def test_the_global_rate_limit_spares_the_owner_and_health(launch: Callable[..., LiveDaemon]) -> None:
+    live = launch(DAEMON_SERVER_GLOBAL_RPM="2")
+    client: httpx.Client = live.agent(live.new_session()["token"])
+    assert [client.get("/v1/session").status_code for _ in range(3)] == [200, 200, 429]
+    assert live.owner.get("/v1/agents").status_code == 200
+    assert live.anonymous.get("/health").status_code == 200
