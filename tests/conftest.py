@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from tests.support.live import FakeTime, LiveDaemon
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Long campaigns run shortened unless asked for whole."""
     parser.addoption("--campaign", action="store_true", help="run crash rounds, fuzzing and load tests whole")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell what is decided at import about the option."""
+    if config.getoption("--campaign"):
+        os.environ["SESSION_CAMPAIGN"] = "1"
 
 
 @pytest.fixture
