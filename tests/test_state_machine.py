@@ -180,8 +180,8 @@ class SessionApi(RuleBasedStateMachine):
 WHOLE = bool(os.environ.get("SESSION_CAMPAIGN"))
 TestSessionApi = SessionApi.TestCase
 TestSessionApi.settings = settings(
-    max_examples=200 if WHOLE else 8,
-    stateful_step_count=60 if WHOLE else 20,
+    max_examples=60 if WHOLE else 8,
+    stateful_step_count=40 if WHOLE else 20,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )

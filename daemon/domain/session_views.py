@@ -1,5 +1,7 @@
 """Sessions as the API shows them."""
 
+from typing import Any
+
 import msgspec
 
 from daemon.domain.rows import Session
@@ -16,20 +18,7 @@ class Activity(msgspec.Struct, frozen=True):
 
 def summary(session: Session, now: int) -> SessionSummary:
     """Return the session as it stands in lists."""
-    return SessionSummary(
-        id=session.id,
-        agent_id=session.agent_id,
-        status=status(session, now),
-        state=session.state,
-        renewal_count=session.renewal_count,
-        max_renewals=session.max_renewals,
-        expires_at=session.expires_at,
-        absolute_expires_at=session.absolute_expires_at,
-        created_at=session.created_at,
-        last_renewed_at=session.last_renewed_at,
-        last_activity=session.last_activity,
-        request_count=session.request_count,
-    )
+    return SessionSummary(*_summary(session, _stored(session), now))
 
 
 def detail(session: Session, now: int, reject_window: int) -> SessionDetail:
@@ -40,64 +29,58 @@ def detail(session: Session, now: int, reject_window: int) -> SessionDetail:
         now: Unix seconds.
         reject_window: seconds; the default where the session's constraints name none.
     """
-    return SessionDetail(
-        id=session.id,
-        agent_id=session.agent_id,
-        status=status(session, now),
-        state=session.state,
-        renewal_count=session.renewal_count,
-        max_renewals=session.max_renewals,
-        expires_at=session.expires_at,
-        absolute_expires_at=session.absolute_expires_at,
-        created_at=session.created_at,
-        last_renewed_at=session.last_renewed_at,
-        last_activity=session.last_activity,
-        request_count=session.request_count,
-        user_id=session.user_id,
-        workspace_id=session.workspace_id,
-        metadata=msgspec.Raw(session.metadata),
-        constraints=_raw(session.constraints),
-        ttl=session.ttl_seconds,
-        generation=session.generation,
-        reject_window_expiry=reject_until(session, reject_window) or None,
-        revoked_at=session.revoked_at,
-        revoked_reason=session.revoked_reason,
-        state_changed_at=session.state_changed_at,
-        created_by=session.created_by,
-        usage=_raw(session.usage_stats),
-    )
+    return SessionDetail(*_summary(session, _stored(session), now), *_rest(session, reject_window))
 
 
 def own(session: Session, activity: Activity, now: int, reject_window: int, agent_name: str) -> OwnSession:
-    """Return the session as its agent sees it; spelled out, because it is answered on the hot path."""
+    """Return the session as its agent sees it."""
     return OwnSession(
-        id=session.id,
-        agent_id=session.agent_id,
-        status=status(session, now, activity.last),
-        state=session.state,
-        renewal_count=session.renewal_count,
-        max_renewals=session.max_renewals,
-        expires_at=session.expires_at,
-        absolute_expires_at=session.absolute_expires_at,
-        created_at=session.created_at,
-        last_renewed_at=session.last_renewed_at,
-        last_activity=activity.last,
-        request_count=activity.requests,
-        user_id=session.user_id,
-        workspace_id=session.workspace_id,
-        metadata=msgspec.Raw(session.metadata),
-        constraints=_raw(session.constraints),
-        ttl=session.ttl_seconds,
-        generation=session.generation,
-        reject_window_expiry=reject_until(session, reject_window) or None,
-        revoked_at=session.revoked_at,
-        revoked_reason=session.revoked_reason,
-        state_changed_at=session.state_changed_at,
-        created_by=session.created_by,
-        usage=_raw(session.usage_stats),
-        agent_name=agent_name,
-        renewable_at=renewable_at(session),
-        remaining_renewals=max(0, session.max_renewals - session.renewal_count),
+        *_summary(session, activity, now),
+        *_rest(session, reject_window),
+        agent_name,
+        renewable_at(session),
+        max(0, session.max_renewals - session.renewal_count),
+    )
+
+
+def _stored(session: Session) -> Activity:
+    return Activity(session.request_count, session.last_activity)
+
+
+def _summary(session: Session, activity: Activity, now: int) -> tuple[Any, ...]:
+    """Return the fields of `SessionSummary` in their order: the hot path builds no dict."""
+    return (
+        session.id,
+        session.agent_id,
+        status(session, now, activity.last),
+        session.state,
+        session.renewal_count,
+        session.max_renewals,
+        session.expires_at,
+        session.absolute_expires_at,
+        session.created_at,
+        session.last_renewed_at,
+        activity.last,
+        activity.requests,
+    )
+
+
+def _rest(session: Session, reject_window: int) -> tuple[Any, ...]:
+    """Return what `SessionDetail` has beyond the summary, in its order."""
+    return (
+        session.user_id,
+        session.workspace_id,
+        msgspec.Raw(session.metadata),
+        _raw(session.constraints),
+        session.ttl_seconds,
+        session.generation,
+        reject_until(session, reject_window) or None,
+        session.revoked_at,
+        session.revoked_reason,
+        session.state_changed_at,
+        session.created_by,
+        _raw(session.usage_stats),
+        None,
     )
 
 

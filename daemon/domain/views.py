@@ -10,11 +10,11 @@ from daemon.domain.states import State
 Status = Literal["ACTIVE", "EXPIRED", "REVOKED"]
 
 
-class View(msgspec.Struct, kw_only=True, rename="camel"):
+class View(msgspec.Struct, rename="camel"):
     """Base of everything that is answered."""
 
 
-class AgentView(View, kw_only=True):
+class AgentView(View):
     """A registered agent."""
 
     id: str
@@ -33,7 +33,7 @@ class AgentView(View, kw_only=True):
     suspension_reason: str | None
 
 
-class TerminatedView(View, kw_only=True):
+class TerminatedView(View):
     """An agent that was ended for good."""
 
     id: str
@@ -41,7 +41,7 @@ class TerminatedView(View, kw_only=True):
     sessions_revoked: int
 
 
-class SessionSummary(View, kw_only=True):
+class SessionSummary(View):
     """A session as it stands in lists."""
 
     id: str
@@ -58,7 +58,7 @@ class SessionSummary(View, kw_only=True):
     request_count: int
 
 
-class SessionDetail(SessionSummary, kw_only=True):
+class SessionDetail(SessionSummary):
     """A whole session."""
 
     user_id: str | None
@@ -73,10 +73,10 @@ class SessionDetail(SessionSummary, kw_only=True):
     state_changed_at: int | None
     created_by: CreatedBy
     usage: msgspec.Raw | None
-    process: None = None
+    process: None
 
 
-class OwnSession(SessionDetail, kw_only=True):
+class OwnSession(SessionDetail):
     """A session as its agent sees it."""
 
     agent_name: str
@@ -84,7 +84,7 @@ class OwnSession(SessionDetail, kw_only=True):
     remaining_renewals: int
 
 
-class CreatedSession(View, kw_only=True):
+class CreatedSession(View):
     """A new session; the token is shown this once."""
 
     id: str
@@ -96,7 +96,7 @@ class CreatedSession(View, kw_only=True):
     state: State
 
 
-class RevokedSession(View, kw_only=True):
+class RevokedSession(View):
     """A session that was ended; `message` only where it had been ended before."""
 
     id: str
@@ -105,7 +105,7 @@ class RevokedSession(View, kw_only=True):
     message: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class RotatedSession(View, kw_only=True):
+class RotatedSession(View):
     """A session's new token, shown this once."""
 
     id: str
@@ -113,14 +113,14 @@ class RotatedSession(View, kw_only=True):
     expires_at: int
 
 
-class ExtendedSession(View, kw_only=True):
+class ExtendedSession(View):
     """A session that was given more time."""
 
     id: str
     expires_at: int
 
 
-class RenewedSession(View, kw_only=True):
+class RenewedSession(View):
     """The next generation of a session's token."""
 
     id: str
@@ -132,47 +132,47 @@ class RenewedSession(View, kw_only=True):
     last_renewed_at: int
 
 
-class Ticket(View, kw_only=True):
+class Ticket(View):
     """An owner ticket, shown this once."""
 
     ticket: str
     expires_at: int
 
 
-class LoggedOut(View, kw_only=True):
+class LoggedOut(View):
     """How many owner tickets were ended."""
 
     tickets_revoked: int
 
 
-class RotatedSecret(View, kw_only=True):
+class RotatedSecret(View):
     """A new signing secret is in use."""
 
     rotated_at: int
     previous_expires_at: int
 
 
-class PasswordSet(View, kw_only=True):
+class PasswordSet(View):
     """The master password was changed."""
 
     changed_at: int
 
 
-class Swept(View, kw_only=True):
+class Swept(View):
     """What a run of the sweeper did."""
 
     expired: int
     deleted: int
 
 
-class Check(View, kw_only=True):
+class Check(View):
     """One part of the daemon's health."""
 
     status: Literal["ok", "failed"]
     detail: str | None = None
 
 
-class Health(View, kw_only=True):
+class Health(View):
     """Whether the daemon can do its work."""
 
     status: Literal["ok", "degraded"]
@@ -184,7 +184,7 @@ class Health(View, kw_only=True):
     checks: dict[str, Check]
 
 
-class EngineStatus(View, kw_only=True):
+class EngineStatus(View):
     """Where rows live."""
 
     kind: str
@@ -192,7 +192,7 @@ class EngineStatus(View, kw_only=True):
     schema_version: int
 
 
-class WorkerStatus(View, kw_only=True):
+class WorkerStatus(View):
     """A background task."""
 
     name: str
@@ -200,7 +200,7 @@ class WorkerStatus(View, kw_only=True):
     last_error: str | None
 
 
-class AdminStatus(View, kw_only=True):
+class AdminStatus(View):
     """The daemon at a glance."""
 
     status: Literal["ok", "degraded"]
@@ -213,14 +213,14 @@ class AdminStatus(View, kw_only=True):
     workers: list[WorkerStatus]
 
 
-class ChainHead(View, kw_only=True):
+class ChainHead(View):
     """The newest event of the audit log; seq 0 and 64 zeros while it is empty."""
 
     seq: int
     hash: str
 
 
-class Verification(View, kw_only=True):
+class Verification(View):
     """Whether the audit log's hash chain is whole; `firstBad` is the first event that does not fit."""
 
     valid: bool
@@ -229,7 +229,7 @@ class Verification(View, kw_only=True):
     first_bad: int | None
 
 
-class Stopping(View, kw_only=True):
+class Stopping(View):
     """The daemon is about to stop."""
 
     status: Literal["stopping"]

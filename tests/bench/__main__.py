@@ -22,6 +22,7 @@ from tests.support.http import Answer, load, request, spread
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONNECTIONS = 16
+IDLE_SECONDS = 5
 UNLIMITED = {
     "DAEMON_SERVER_PORT": "0",
     "DAEMON_SERVER_GLOBAL_RPM": "0",
@@ -244,8 +245,8 @@ def memory(root: Path, *, requests: int) -> list[Row]:
     made = make_home(root, 2000, 20_000)
     with serving(root) as server:
         before = server.cpu()
-        time.sleep(5)
-        idle_share = (server.cpu() - before) / 5 * 100
+        time.sleep(IDLE_SECONDS)
+        idle_share = (server.cpu() - before) / IDLE_SECONDS * 100
         idle = server.stats.memory_info().rss
         tokens = [request("GET", "/v1/session", Authorization=bearer(token)) for _, token in made.sessions]
         for start in range(0, requests, len(tokens)):

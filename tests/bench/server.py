@@ -40,6 +40,7 @@ _ANSWER = OwnSession(
     state_changed_at=1_767_225_600,
     created_by="api",
     usage=None,
+    process=None,
     agent_name="bench",
     renewable_at=1_767_268_800,
     remaining_renewals=30,

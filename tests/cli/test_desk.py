@@ -110,7 +110,7 @@ def test_start_piped_into_jq_prints_json_lines_with_the_ready_line(start: Start)
     daemon = start()
     assert set(daemon.ready) >= {"ts", "level", "event", "url", "socket", "home", "logFile", "pid", "version"}
     assert list(daemon.ready)[:3] == ["ts", "level", "event"]
-    assert Path(daemon.ready["logFile"]).read_text().count('"daemon.ready"') == 1
+    wait_for(lambda: Path(daemon.ready["logFile"]).read_text().count('"daemon.ready"') == 1)
 
 
 def test_a_reader_of_the_log_that_goes_away_stops_nothing(start: Start) -> None:

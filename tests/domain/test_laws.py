@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.domain import session_views
 from daemon.domain.clock import DomainClock
 from daemon.domain.constraints import allows, limits, problems
 from daemon.domain.errors import DaemonError
@@ -15,6 +16,8 @@ from daemon.domain.events import GENESIS, chain_hash
 from daemon.domain.ids import parse_id, uuid7
 from daemon.domain.pages import decode_cursor, encode_cursor
 from daemon.domain.passwords import check_password
+from daemon.domain.rows import Session
+from daemon.domain.views import SessionDetail
 
 
 def coded(law: Callable[[str], object], text: str) -> str | None:
@@ -111,3 +114,16 @@ def test_a_master_password_is_normalised() -> None:
 
     korean = "한글 비밀번호입니다"
     assert check_password(unicodedata.normalize("NFD", korean)) == korean
+
+
+def test_views_of_a_session_put_each_value_under_its_own_name() -> None:
+    values = {name: number for number, name in enumerate(Session.__struct_fields__, 100)}
+    values |= {"constraints": None, "usage_stats": None, "metadata": "{}", "revoked_at": None, "idle_timeout": None}
+    session = Session(**values)  # type: ignore[arg-type]
+    shown = session_views.own(session, session_views.Activity(7, 8), 0, 300, "a")
+    renamed = {"ttl": "ttl_seconds"}
+    for name in SessionDetail.__struct_fields__:
+        stored = renamed.get(name, name)
+        if stored in values and name not in {"metadata", "request_count", "last_activity"}:
+            assert getattr(shown, name) == values[stored], name
+    assert (shown.request_count, shown.last_activity, shown.process, shown.agent_name) == (7, 8, None, "a")

@@ -17,7 +17,7 @@ from daemon.domain.rows import Agent, AgentStatus, Session
 from daemon.domain.views import ChainHead, EngineStatus
 from daemon.stores.migrate import schema_version
 from daemon.stores.protocol import LiveSession, SealedAnswer
-from daemon.stores.sqlite import agents, events, sessions, values
+from daemon.stores.sqlite import agents, changes, events, sessions, values
 from daemon.stores.sqlite.cache import SessionCache
 from daemon.stores.sqlite.connection import Connection, Readers, Synchronous, open_connection, unavailable
 from daemon.stores.sqlite.writer import Transaction, Unit, Writer
@@ -27,7 +27,6 @@ T = TypeVar("T")
 READERS = 2
 FLUSH_CHUNK = 1000
 """Sessions whose activity is stored in one unit, so that others need not wait long."""
-IDEMPOTENCY_SECONDS = 86_400
 
 
 class Written(msgspec.Struct):
@@ -72,9 +71,9 @@ class SQLiteStore:
         """Run one change in the next batch."""
 
         def work(tx: Transaction) -> Written:
-            rows = _load(tx, scope)
+            rows = changes.load(tx, scope)
             outcome = decide(rows, tx.now)
-            _write(tx, rows, outcome, origin)
+            changes.write(tx, rows, outcome, origin)
             return Written(outcome, rows)
 
         written = await self._writer.run(Unit(work, self._committed))
@@ -240,51 +239,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _load(tx: Transaction, scope: Scope) -> Rows:
-    raw, rows = tx.raw, Rows()
-    if scope.session is not None:
-        rows.session = sessions.get(raw, scope.session)
-        if scope.sealed_for and rows.session and rows.session.previous_token_hash == scope.sealed_for:
-            sealed = sessions.sealed_answer(raw, scope.session)
-            rows.retry_answer = sealed.box if sealed else None
-    agent_id = scope.agent or (rows.session.agent_id if rows.session else None)
-    if agent_id is not None:
-        rows.agent = agents.get(raw, agent_id)
-    if scope.active_sessions_of is not None:
-        rows.active_sessions = sessions.count_active_of(raw, scope.active_sessions_of, tx.now)
-    if scope.public_key is not None:
-        rows.key_holder = agents.by_public_key(raw, scope.public_key)
-    if scope.idempotency_key is not None:
-        rows.idempotent_session = values.session_of_key(raw, scope.idempotency_key, tx.now - IDEMPOTENCY_SECONDS)
-    if scope.pick is not None:
-        rows.sessions = sessions.pick(raw, scope, tx.now)
-    for key in scope.values:
-        if (value := values.get(raw, key)) is not None:
-            rows.values[key] = value
-    return rows
-
-
-def _write(tx: Transaction, rows: Rows, outcome: Outcome[Any], origin: Origin) -> None:
-    raw = tx.raw
-    if outcome.new_agent is not None:
-        agents.insert(raw, outcome.new_agent)
-    if outcome.agent is not None:
-        agents.update(raw, outcome.agent)
-    if outcome.new_session is not None:
-        sessions.insert(raw, outcome.new_session)
-        if outcome.idempotency_key is not None:
-            values.remember_key(raw, outcome.idempotency_key, outcome.new_session.id, tx.now)
-    if outcome.session is not None and rows.session is not None:
-        sessions.update(raw, rows.session, outcome.session, outcome.retry_answer)
-    if outcome.sessions:
-        before = {session.id: session for session in rows.sessions}
-        for session in outcome.sessions:
-            sessions.update(raw, before[session.id], session)
-    for key, value in (outcome.values or {}).items():
-        values.put(raw, key, value, tx.now)
-    tx.chain.append(outcome.facts, origin)
 
 
 async def open_store(
