@@ -34,13 +34,8 @@ def detail(session: Session, now: int, reject_window: int) -> SessionDetail:
 
 def own(session: Session, activity: Activity, now: int, reject_window: int, agent_name: str) -> OwnSession:
     """Return the session as its agent sees it."""
-    return OwnSession(
-        *_summary(session, activity, now),
-        *_rest(session, reject_window),
-        agent_name,
-        renewable_at(session),
-        max(0, session.max_renewals - session.renewal_count),
-    )
+    mine = (agent_name, renewable_at(session), max(0, session.max_renewals - session.renewal_count))
+    return OwnSession(*(_summary(session, activity, now) + _rest(session, reject_window) + mine))
 
 
 def _stored(session: Session) -> Activity:

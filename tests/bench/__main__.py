@@ -271,7 +271,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")
     options = parser.parse_args(arguments)
     quick = options.quick
-    rounds, reads, writes, many = (1, 1600, 320, 2000) if quick else (7, 16_000, 2400, 100_000)
+    rounds, reads, writes, many = (1, 1600, 320, 2000) if quick else (7, 16_000, 1200, 100_000)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         parts: list[Callable[[], list[Row]]] = [

@@ -17,7 +17,9 @@ Synchronous = Literal["full", "normal"]
 RETRY_AFTER = 5
 """Seconds after which a client may try again while the database is away."""
 
-_CACHE_KIB = 16_384
+_CACHE_KIB = 2_048
+"""Misses are served by the system's own cache; the same pages once more in each connection are only memory."""
+
 _AUTOCHECKPOINT_PAGES = 4_000
 
 

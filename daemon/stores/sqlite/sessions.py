@@ -1,8 +1,9 @@
 """SQL of sessions."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from sys import intern
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from daemon.stores.protocol import SealedAnswer
 
 _FIELDS = Session.__struct_fields__
 COLUMNS = ", ".join(_FIELDS)
+_AGENT_ID, _STATE, _CREATED_BY, _METADATA = map(_FIELDS.index, ("agent_id", "state", "created_by", "metadata"))
 _ACTIVITY = {"request_count", "last_activity", "used_generation"}
 _FIXED = {"id", "agent_id", "created_at", "created_by", "ttl_seconds", "absolute_expires_at"}
 _CHANGING = tuple(name for name in _FIELDS if name not in _ACTIVITY | _FIXED)
@@ -74,9 +76,19 @@ _STATUS = {
 }
 
 
+def to_session(row: Sequence[Any]) -> Session:
+    """Map a row whose columns are `COLUMNS`; words that many sessions share are kept once in memory."""
+    values = list(row)
+    for shared in (_AGENT_ID, _STATE, _CREATED_BY):
+        values[shared] = intern(values[shared])
+    if values[_METADATA] == "{}":
+        values[_METADATA] = "{}"
+    return Session(*values)
+
+
 def _one(raw: sqlite3.Connection, sql: str, value: str) -> Session | None:
     row = raw.execute(sql, (value,)).fetchone()
-    return Session(*row) if row else None
+    return to_session(row) if row else None
 
 
 def get(raw: sqlite3.Connection, session_id: str) -> Session | None:
@@ -145,7 +157,7 @@ def pick(raw: sqlite3.Connection, scope: Scope, now: int) -> list[Session]:
     assert scope.pick is not None  # noqa: S101 - the caller looked
     sql = f"SELECT {COLUMNS} FROM sessions WHERE {_PICKS[scope.pick]} LIMIT :limit"  # noqa: S608
     values = {"now": now, "agent": scope.picked_agent, "quiet_for": scope.quiet_for, "limit": scope.limit}
-    return [Session(*row) for row in raw.execute(sql, values)]
+    return [to_session(row) for row in raw.execute(sql, values)]
 
 
 def find(raw: sqlite3.Connection, which: SessionFilter, page: Page, now: int) -> list[Session]:
@@ -161,7 +173,7 @@ def find(raw: sqlite3.Connection, which: SessionFilter, page: Page, now: int) ->
         values["created_at"], values["id"] = page.before
     where = " AND ".join(conditions)
     sql = f"SELECT {COLUMNS} FROM sessions WHERE {where} ORDER BY created_at DESC, id DESC LIMIT :limit"  # noqa: S608
-    return [Session(*row) for row in raw.execute(sql, values)]
+    return [to_session(row) for row in raw.execute(sql, values)]
 
 
 def purge(raw: sqlite3.Connection, ended_before: int, limit: int) -> list[str]:
