@@ -17,8 +17,9 @@ Synchronous = Literal["full", "normal"]
 RETRY_AFTER = 5
 """Seconds after which a client may try again while the database is away."""
 
-_CACHE_KIB = 2_048
-"""Misses are served by the system's own cache; the same pages once more in each connection are only memory."""
+_WRITER_CACHE_KIB = 8_192
+_READER_CACHE_KIB = 2_048
+"""A reader's misses are served by the system's own cache; the same pages once more in each reader are only memory."""
 
 _AUTOCHECKPOINT_PAGES = 4_000
 
@@ -64,7 +65,7 @@ async def open_connection(path: Path, synchronous: Synchronous, *, read_only: bo
 def _configure(raw: sqlite3.Connection, synchronous: Synchronous, *, read_only: bool) -> None:
     raw.execute("PRAGMA busy_timeout=5000")
     raw.execute("PRAGMA foreign_keys=ON")
-    raw.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+    raw.execute(f"PRAGMA cache_size=-{_READER_CACHE_KIB if read_only else _WRITER_CACHE_KIB}")
     if read_only:
         raw.execute("PRAGMA query_only=ON")
         return
