@@ -231,7 +231,7 @@ def _print_detail(answer: Answer, as_json: bool) -> None:
         json_out(answer.body)
         return
     view = answer.read(SessionDetail)
-    constraints = bytes(view.constraints or b"").decode()
+    constraints = bytes(view.constraints).decode()
     metadata = bytes(view.metadata).decode()
     fields(
         [
@@ -249,7 +249,7 @@ def _print_detail(answer: Answer, as_json: bool) -> None:
             ("reason", view.revoked_reason),
             ("user", view.user_id),
             ("workspace", view.workspace_id),
-            ("constraints", None if constraints in {"", "null"} else constraints),
+            ("constraints", None if constraints == "null" else constraints),
             ("metadata", None if metadata == "{}" else metadata),
             ("requests", view.request_count),
             ("last used", relative(view.last_activity)),

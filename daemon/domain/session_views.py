@@ -8,6 +8,8 @@ from daemon.domain.rows import Session
 from daemon.domain.status import reject_until, renewable_at, status
 from daemon.domain.views import OwnSession, SessionDetail, SessionSummary
 
+_NULL = msgspec.Raw(b"null")
+
 
 class Activity(msgspec.Struct, frozen=True):
     """How often and when a session was used, including what is not stored yet."""
@@ -79,5 +81,5 @@ def _rest(session: Session, reject_window: int) -> tuple[Any, ...]:
     )
 
 
-def _raw(text: str | None) -> msgspec.Raw | None:
-    return msgspec.Raw(text) if text is not None else None
+def _raw(text: str | None) -> msgspec.Raw:
+    return msgspec.Raw(text) if text is not None else _NULL

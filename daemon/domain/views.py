@@ -59,12 +59,15 @@ class SessionSummary(View):
 
 
 class SessionDetail(SessionSummary):
-    """A whole session."""
+    """A whole session.
+
+    `constraints` and `usage` are `null` as JSON where absent: msgspec cannot decode a union of Raw and None.
+    """
 
     user_id: str | None
     workspace_id: str | None
     metadata: msgspec.Raw
-    constraints: msgspec.Raw | None
+    constraints: msgspec.Raw
     ttl: int
     generation: int
     reject_window_expiry: int | None
@@ -72,7 +75,7 @@ class SessionDetail(SessionSummary):
     revoked_reason: str | None
     state_changed_at: int | None
     created_by: CreatedBy
-    usage: msgspec.Raw | None
+    usage: msgspec.Raw
     process: None
 
 

@@ -147,3 +147,14 @@ def test_a_stop_that_takes_too_long_exits_6_and_force_kills(tmp_path: Path) -> N
         assert ended.code in {0, 6}
         assert started.cli("stop", "--timeout", "0", "--force").code in {0, 3}
     started.process.communicate(timeout=30)
+
+
+def test_a_session_with_constraints_is_shown_suspended_resumed_and_in_nobody_s_way(daemon: DaemonProcess) -> None:
+    agent = daemon.cli("agent", "add", "bounded", "--json").json()["id"]
+    rules = '{"maxRenewals": 3}'
+    made = daemon.cli("session", "create", "--agent", agent, "--constraints", rules, "--output", "json").json()
+    for command in ("show", "suspend", "resume"):
+        shown = daemon.cli("session", command, made["id"])
+        assert shown.code == 0, shown.err
+        assert '"maxRenewals":3' in shown.out
+    assert daemon.cli("run", "--agent", "bounded", "--", "true").code == 0
