@@ -32,7 +32,7 @@ class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", f
         return []
 
 
-class TelegramConfig(ChannelConfig, frozen=True):
+class TelegramConfig(ChannelConfig, frozen=True, kw_only=True):
     """A bot and the chat it writes to.
 
     Args:
@@ -57,7 +57,7 @@ class TelegramConfig(ChannelConfig, frozen=True):
         return found
 
 
-class DiscordConfig(ChannelConfig, frozen=True):
+class DiscordConfig(ChannelConfig, frozen=True, kw_only=True):
     """A channel's webhook.
 
     Args:
@@ -71,7 +71,7 @@ class DiscordConfig(ChannelConfig, frozen=True):
         return _url_problems("webhookUrl", self.webhook_url)
 
 
-class NtfyConfig(ChannelConfig, frozen=True):
+class NtfyConfig(ChannelConfig, frozen=True, kw_only=True):
     """A topic of an ntfy server.
 
     Args:
@@ -100,7 +100,7 @@ class NtfyConfig(ChannelConfig, frozen=True):
         return found
 
 
-class WebhookConfig(ChannelConfig, frozen=True):
+class WebhookConfig(ChannelConfig, frozen=True, kw_only=True):
     """An HTTP endpoint of the owner's.
 
     Args:
