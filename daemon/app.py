@@ -21,6 +21,7 @@ from daemon.services.admin import About, Admin, load_secrets
 from daemon.services.agents import Agents
 from daemon.services.audit import Audit
 from daemon.services.auth import SessionAuth
+from daemon.services.kill_switch import KillSwitch
 from daemon.services.owner import PASSWORD_KEY, OwnerAuth, set_initial_password
 from daemon.services.sessions import Sessions
 from daemon.settings import Config
@@ -32,7 +33,7 @@ from daemon.web.middleware.guards import OwnerGuard, SessionGuard
 from daemon.web.middleware.rate import SessionRates
 from daemon.web.options import NoAutomaticOptions
 from daemon.web.problems import handle_exception
-from daemon.web.routes import admin, agents, own, public, sessions
+from daemon.web.routes import admin, agents, kill_switch, own, public, sessions
 from daemon.workers import Workers
 
 FLUSH_SECONDS = 0.9
@@ -155,6 +156,7 @@ async def wire(
         sessions=Sessions(store, signer, security),
         audit=Audit(store),
         admin=Admin(store, signer, security, about),
+        kill_switch=KillSwitch(store, security),
         stop=stop,
     )
     rates = SessionRates(config.server.session_rpm, clock)
@@ -170,7 +172,7 @@ def make_app(rates: SessionRates) -> Litestar:
             Router("/", route_handlers=public.HANDLERS, opt={"group": "public"}),
             Router(
                 "/",
-                route_handlers=[*agents.HANDLERS, *sessions.HANDLERS, *admin.HANDLERS],
+                route_handlers=[*agents.HANDLERS, *sessions.HANDLERS, *admin.HANDLERS, *kill_switch.HANDLERS],
                 middleware=[OwnerGuard],
                 opt={"group": "owner"},
             ),

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from daemon.domain.events import Fact
+from daemon.domain.events import Fact, kinds
 
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: dict[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -90,7 +90,7 @@ OPERATIONAL: dict[str, LogEvent] = {
 }
 """What the daemon says about itself; facts about agents and sessions are audit events."""
 
-AUDIT: dict[str, LogEvent] = {log_name(fact.type): _audit(fact) for fact in Fact.__subclasses__()}
+AUDIT: dict[str, LogEvent] = {log_name(fact.type): _audit(fact) for fact in kinds()}
 """Every audit event by its log name."""
 
 EVENTS: dict[str, LogEvent] = {**OPERATIONAL, **AUDIT}

@@ -12,11 +12,13 @@ from daemon import __version__, app, config
 from daemon.config import ConfigError, Loaded
 from daemon.domain.clock import DomainClock
 from daemon.domain.errors import DaemonError
-from daemon.domain.events import ConfigReloaded, DaemonStarted, DaemonStopped
+from daemon.domain.events import ConfigReloaded, DaemonStarted, DaemonStopped, Origin
+from daemon.domain.views import KillSwitchView
 from daemon.home import Home, HomeError
 from daemon.lock import RunInfo
 from daemon.log import Log
 from daemon.opening import Opening
+from daemon.services.kill_switch import KillSwitch
 from daemon.startup import StartError, log_again, notify, step
 from daemon.web.envelope import Envelope
 from daemon.web.server import Server, bind_tcp, bind_unix
@@ -102,6 +104,19 @@ class Daemon:
         """
         async with self._stack:
             return await self._opening.open()
+
+    async def stop_everything(self, reason: str) -> KillSwitchView:
+        """Activate the kill switch without serving.
+
+        Raises:
+            StartError: with the step's reason.
+            AlreadyRunning: another daemon has the home.
+            DaemonError: KILL_SWITCH_ALREADY_ACTIVE.
+        """
+        async with self._stack:
+            await self._opening.open()
+            switch = KillSwitch(self._opening.store, self.loaded.config.security)
+            return await switch.activate(reason, Origin("cli"))
 
     async def _start(self) -> None:
         await self._opening.open()

@@ -1,15 +1,14 @@
 """Notifications: which facts the owner is told, how urgently, and what a message is made of."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from functools import lru_cache
+from typing import Any, Literal
 
 import msgspec
 
-from daemon.domain.events import Event, Fact
-
-Level = Literal["INFO", "WARNING", "CRITICAL"]
-LEVELS: tuple[Level, ...] = get_args(Level)
-"""From the least to the most urgent."""
+from daemon.domain.events import Event, Fact, OwnerAnswered, Published
+from daemon.domain.levels import LEVELS, Level
+from daemon.domain.rows import Channel, Delivery
 
 EVENTS: dict[str, Level] = {
     "SESSION_CREATED": "INFO",
@@ -26,6 +25,7 @@ EVENTS: dict[str, Level] = {
     "SESSION_EXPIRING_SOON": "WARNING",
     "SESSION_ERROR": "WARNING",
     "BUDGET_WARNING": "WARNING",
+    "KILL_SWITCH_RECOVERING": "WARNING",
     "KILL_SWITCH_RECOVERED": "WARNING",
     "TX_APPROVAL_REQUEST": "WARNING",
     "TX_APPROVAL_EXPIRED": "WARNING",
@@ -123,20 +123,80 @@ def level_of(fact: Fact) -> Level | None:
     return EVENTS.get(fact.type)
 
 
-def wants(
-    level: Level, event: str, agent_id: str | None, *, least: Level, events: Sequence[str], agents: Sequence[str]
-) -> bool:
-    """Return whether a channel with these filters takes an event; an empty list takes any.
+def reference_of(fact: Fact) -> str | None:
+    """Return what a fact is about, for the delivery log: its own reference, its session, or its agent."""
+    for name in ("reference_id", "channel_id", "date"):
+        if (value := getattr(fact, name, None)) is not None:
+            return str(value)
+    return fact.session_id or fact.agent_id
+
+
+def _dedup_key(fact: Fact, seq: int) -> str:
+    """Return `event:referenceId:generation`; where there is no reference every event is another."""
+    reference = reference_of(fact)
+    if reference is None or (isinstance(fact, Published) and fact.reference_id is None):
+        return f"{fact.type}:#{seq}"
+    if isinstance(fact, Published):  # what one agent calls its reference must not silence another's
+        reference = f"{fact.session_id}/{reference}"
+    if isinstance(fact, OwnerAnswered):
+        reference = f"{reference}/{fact.who}"
+    return f"{fact.type}:{reference}:{getattr(fact, 'generation', '')}"
+
+
+def takes(channel: Channel, level: Level, event: str, agent_id: str | None, reference_id: str | None) -> bool:
+    """Return whether a channel is to be told of an event by its own filters.
 
     Args:
-        level, event, agent_id: of the event.
-        least, events, agents: the channel's `minLevel`, `events` and `agents`.
+        channel: enabled or not.
+        level, event, agent_id, reference_id: of the event.
     """
-    if LEVELS.index(level) < LEVELS.index(least):
+    if not channel.enabled or LEVELS.index(level) < LEVELS.index(channel.min_level):
         return False
-    if events and event not in events:
+    if event == "CHANNEL_UNREACHABLE" and reference_id == channel.id:
         return False
-    return not agents or agent_id in agents
+    events, agents = _words(channel.events), _words(channel.agents)
+    return (events is None or event in events) and (agents is None or agent_id in agents)
+
+
+@lru_cache(256)
+def _words(text: str | None) -> frozenset[str] | None:
+    return frozenset(msgspec.json.decode(text, type=list[str])) if text else None
+
+
+def deliveries(fact: Fact, seq: int, now: int, channels: Sequence[Channel]) -> list[Delivery]:
+    """Return the rows of the outbox that a fact makes: one for each channel if it is CRITICAL, else one for the first.
+
+    Args:
+        fact: what happened.
+        seq: its sequence number.
+        now: Unix seconds.
+        channels: every channel there is.
+    """
+    level = level_of(fact)
+    if level is None:
+        return []
+    reference = reference_of(fact)
+    taking = [one.id for one in channels if takes(one, level, fact.type, fact.agent_id, reference)]
+    if not taking:
+        return []
+    critical = level == "CRITICAL"
+    return [
+        Delivery(
+            id=0,
+            seq=seq,
+            channel_id=channel_id,
+            event=fact.type,
+            level=level,
+            agent_id=fact.agent_id,
+            session_id=fact.session_id,
+            reference_id=reference,
+            dedup_key=None if critical else _dedup_key(fact, seq),
+            created_at=now,
+            attempts=0,
+            next_attempt_at=now,
+        )
+        for channel_id in (taking if critical else [None])
+    ]
 
 
 def actions_of(event: str, agent_id: str | None) -> tuple[Action, ...]:
@@ -148,10 +208,25 @@ def actions_of(event: str, agent_id: str | None) -> tuple[Action, ...]:
     return ("kill_switch",) if event in {"MASTER_AUTH_LOCKED", "OWNER_ANSWERED"} else ()
 
 
-_ANSWERABLE = frozenset(EVENTS) - {
-    "SESSION_REVOKED", "SESSION_EXPIRED", "SESSION_RENEWAL_REJECTED", "DAILY_SUMMARY", "CHANNEL_UNREACHABLE",
-    "KILL_SWITCH_ACTIVATED", "KILL_SWITCH_RECOVERED", "AUTO_STOP_TRIGGERED", "MASTER_AUTH_LOCKED", "OWNER_ANSWERED",
-}  # fmt: skip
+_ANSWERABLE = frozenset(
+    {
+        "SESSION_CREATED",
+        "SESSION_EXPIRING_SOON",
+        "SESSION_ERROR",
+        "BUDGET_WARNING",
+        "CONSTRAINT_VIOLATED",
+        "TOKEN_REUSED",
+        "TX_NOTIFY",
+        "TX_DELAY_QUEUED",
+        "TX_DELAY_EXECUTED",
+        "TX_APPROVAL_REQUEST",
+        "TX_APPROVAL_EXPIRED",
+        "TX_CONFIRMED",
+        "TX_FAILED",
+        "AGENT_REPORT",
+    }
+)
+"""Events of a living agent, other than a renewal."""
 
 
 def context_of(event: Event, agent_name: str | None) -> dict[str, Any]:

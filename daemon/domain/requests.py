@@ -51,6 +51,12 @@ class WithReason(Body, frozen=True):
     reason: Reason | None = None
 
 
+class StopEverything(Body, frozen=True):
+    """Why the kill switch is activated."""
+
+    reason: Reason
+
+
 class CreateAgent(Body, frozen=True):
     """A new agent."""
 

@@ -8,6 +8,7 @@ from daemon.domain.rows import AgentStatus, Chain, CreatedBy, Network
 from daemon.domain.states import State
 
 Status = Literal["ACTIVE", "EXPIRED", "REVOKED"]
+LockState = Literal["NORMAL", "ACTIVATED", "RECOVERING"]
 
 
 class View(msgspec.Struct, rename="camel"):
@@ -183,8 +184,16 @@ class Health(View):
     uptime: int
     pid: int
     schema_version: int
+    kill_switch: LockState
     active_session_count: int | None
     checks: dict[str, Check]
+
+
+class Backlog(View):
+    """Messages that wait to be sent; `failed`: how many of them failed at least once."""
+
+    pending: int
+    failed: int
 
 
 class EngineStatus(View):
@@ -212,8 +221,10 @@ class AdminStatus(View):
     pid: int
     agent_count: int
     active_session_count: int
+    kill_switch: LockState
     engine: EngineStatus
     workers: list[WorkerStatus]
+    notifications: Backlog
 
 
 class ChainHead(View):
@@ -230,6 +241,33 @@ class Verification(View):
     events: int
     head: ChainHead
     first_bad: int | None
+
+
+class KillSwitchView(View):
+    """Whether everything is stopped; the counts are of the last activation."""
+
+    state: LockState
+    reason: str | None = None
+    activated_at: int | None = None
+    recovery_eligible_at: int | None = None
+    sessions_revoked: int = 0
+    agents_suspended: int = 0
+    processes_killed: int = 0
+    processes_left: int = 0
+
+
+class Recovery(View):
+    """How far the recovery from the kill switch is; the rest is absent where it does not apply."""
+
+    state: LockState
+    agents_reactivated: int | msgspec.UnsetType = msgspec.UNSET
+    recovery_eligible_at: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class PublishedEvent(View):
+    """An event of the agent's was recorded under this sequence number."""
+
+    seq: int
 
 
 class Stopping(View):

@@ -8,10 +8,10 @@ import msgspec
 from daemon.domain.changes import Decide, Scope
 from daemon.domain.clock import Clock
 from daemon.domain.events import Event, Origin
-from daemon.domain.filters import EventFilter, SessionFilter
+from daemon.domain.filters import AttemptFilter, EventFilter, SessionFilter
 from daemon.domain.pages import Page
-from daemon.domain.rows import Agent, AgentStatus, Session
-from daemon.domain.views import ChainHead, EngineStatus
+from daemon.domain.rows import Agent, AgentStatus, Answer, Attempt, Channel, Delivery, Session
+from daemon.domain.views import Backlog, ChainHead, EngineStatus
 
 T = TypeVar("T")
 
@@ -57,6 +57,22 @@ class SealedAnswer(msgspec.Struct, frozen=True):
     box: bytes | None
 
 
+class Settled(msgspec.Struct, frozen=True):
+    """What a round of attempts came to.
+
+    Args:
+        delivery_id: of the message.
+        attempts: what was tried, in order.
+        rounds: that failed so far.
+        next_attempt_at: Unix seconds; None: there is nothing more to send.
+    """
+
+    delivery_id: int
+    attempts: tuple[Attempt, ...]
+    rounds: int = 0
+    next_attempt_at: int | None = None
+
+
 class Store(Protocol):
     """An engine: rows, the one way to change them, and the hot path's memory in front of them.
 
@@ -64,6 +80,8 @@ class Store(Protocol):
     """
 
     clock: Clock
+    locked: bool
+    """Whether the kill switch is on, as last committed: set before anybody is answered."""
 
     async def change(self, scope: Scope, decide: Decide[T], origin: Origin) -> T:
         """Run one change: load what `scope` names, decide, write, commit; the answer is returned after the commit.
@@ -137,6 +155,42 @@ class Store(Protocol):
 
     async def purge_idempotency_keys(self, before: int) -> int:
         """Delete idempotency keys older than (Unix seconds); return how many."""
+        ...
+
+    async def channels(self) -> list[Channel]:
+        """Return every channel, disabled ones too, the highest priority first."""
+        ...
+
+    async def due_deliveries(self, limit: int) -> list[Delivery]:
+        """Return messages to be sent now, the most urgent and then the oldest first."""
+        ...
+
+    async def settle_delivery(self, settled: Settled) -> None:
+        """Record attempts, and what becomes of their message."""
+        ...
+
+    async def log_attempt(self, attempt: Attempt) -> None:
+        """Record an attempt that belongs to no message of the outbox."""
+        ...
+
+    async def attempts(self, which: AttemptFilter, page: Page) -> list[Attempt]:
+        """Return rows of the delivery log, newest first."""
+        ...
+
+    async def backlog(self) -> Backlog:
+        """Return how many messages wait."""
+        ...
+
+    async def purge_notifications(self, done_before: int, logged_before: int) -> None:
+        """Delete what was sent, what was logged, and answers that ended, before (Unix seconds)."""
+        ...
+
+    async def answer(self, token_hash: str) -> Answer | None:
+        """Return what may be answered with a token."""
+        ...
+
+    async def add_answers(self, made: Sequence[Answer]) -> None:
+        """Store answers before the message that offers them is sent."""
         ...
 
     async def active_session_count(self) -> int:

@@ -43,6 +43,10 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _CLIENTS: dict[bytes, Literal["cli", "run"]] = {b"cli": "cli", b"run": "run"}
 _OWNER_PATHS = ("/v1/agents", "/v1/sessions", "/v1/owner", "/v1/admin", "/health")
 
+_OPEN_WHILE_LOCKED = frozenset(
+    f"/v1/admin/{name}" for name in ("kill-switch", "recover", "shutdown", "backup", "password")
+)
+
 _process = os.urandom(8).hex()
 _numbers = count(1)
 
@@ -134,7 +138,7 @@ class Envelope:
 
         Raises:
             DaemonError: VALIDATION_ERROR, HOST_NOT_ALLOWED, ORIGIN_NOT_ALLOWED, BODY_TOO_LARGE, SHUTTING_DOWN,
-                RATE_LIMIT_EXCEEDED, ROUTE_NOT_FOUND, NOT_ACCEPTABLE.
+                SYSTEM_LOCKED, RATE_LIMIT_EXCEEDED, ROUTE_NOT_FOUND, NOT_ACCEPTABLE.
         """
         host, raw_path = seen.get(b"host"), scope["raw_path"]
         # The unix socket is known by our end of it: a peer that has hung up has no address on TCP either.
@@ -150,6 +154,8 @@ class Envelope:
             raise DaemonError(errors.BODY_TOO_LARGE)
         if self._stopping and not (scope["path"] == "/health" and scope["method"] == "GET"):
             raise DaemonError(errors.SHUTTING_DOWN)
+        if self._services.kill_switch.is_on and not _is_open_while_locked(scope["method"], scope["path"]):
+            raise DaemonError(errors.SYSTEM_LOCKED)
         if self.rate.limit and not _is_owners(scope["method"], scope["path"]):
             wait = self.rate.take(now)
             if wait is not None:
@@ -191,6 +197,13 @@ def _is_owners(method: str, path: str) -> bool:
     if not path.startswith(_OWNER_PATHS):
         return False
     return not (method == "PUT" and path.rstrip("/").endswith("/renew"))
+
+
+def _is_open_while_locked(method: str, path: str) -> bool:
+    """Return whether a route answers while the kill switch is on: health, what the owner looks at, the way back."""
+    if method == "GET":
+        return path.startswith(_OWNER_PATHS)
+    return method == "POST" and path in _OPEN_WHILE_LOCKED
 
 
 async def _answer(error: DaemonError, scope: Scope, about: RequestContext, send: Send) -> None:

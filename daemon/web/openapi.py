@@ -39,6 +39,7 @@ _EVERYWHERE = (
     errors.RATE_LIMIT_EXCEEDED,
     errors.HEADERS_TOO_LARGE,
     errors.INTERNAL_ERROR,
+    errors.SYSTEM_LOCKED,
     errors.SHUTTING_DOWN,
     errors.STORAGE_UNAVAILABLE,
 )

@@ -54,7 +54,8 @@ class OwnerGuard:
         owner = about.services.owner
         password = _password(scope)
         if password is not None:
-            await owner.check_password(password, request_origin(about, "owner"))
+            urgent = scope["route_handler"].opt["describes"].urgent
+            await owner.check_password(password, request_origin(about, "owner"), urgent=urgent)
         else:
             header = _credential(scope, b"authorization")
             ticket = bearer(header, TICKET_PREFIX) if header else None
