@@ -295,7 +295,7 @@ class Published(Fact, frozen=True, kw_only=True):
     type: ClassVar[str] = ""
     reference_id: str | None
     title: str | None
-    details: msgspec.Raw
+    details: dict[str, Any]
 
 
 class TxNotify(Published, frozen=True, kw_only=True):
@@ -347,6 +347,10 @@ class AgentReport(Published, frozen=True, kw_only=True):
     """An agent reports."""
 
     type: ClassVar[str] = "AGENT_REPORT"
+
+
+PUBLISHED: dict[str, type[Published]] = {kind.type: kind for kind in Published.__subclasses__()}
+"""What agents may publish, by its type."""
 
 
 # --- the owner and the daemon

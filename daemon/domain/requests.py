@@ -1,6 +1,6 @@
 """Bodies that the API accepts: strict, every bound in the type, so that the OpenAPI document shows it."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -17,6 +17,16 @@ Address = Annotated[str, Meta(min_length=1, max_length=200, pattern=_ONE_LINE)]
 Reason = Annotated[str, Meta(min_length=1, max_length=500)]
 Ttl = Annotated[int, Meta(ge=300, le=604_800, description="Seconds.")]
 JsonObject = dict[str, Any]
+PublishedType = Literal[
+    "TX_NOTIFY",
+    "TX_DELAY_QUEUED",
+    "TX_DELAY_EXECUTED",
+    "TX_APPROVAL_REQUEST",
+    "TX_APPROVAL_EXPIRED",
+    "TX_CONFIRMED",
+    "TX_FAILED",
+    "AGENT_REPORT",
+]
 
 
 class Body(msgspec.Struct, kw_only=True, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -114,6 +124,19 @@ class PatchSession(Body, frozen=True):
 
 def _object_problems(constraints: JsonObject | None, metadata: JsonObject | None) -> list[tuple[str, str]]:
     return constraint_rules.problems(constraints or {}) + constraint_rules.json_problems(metadata or {}, "metadata")
+
+
+class PublishEvent(Body, frozen=True):
+    """What an agent tells of its own work."""
+
+    type: PublishedType
+    reference_id: Label | None = None
+    title: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    details: JsonObject | None = None
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Return problems of the details."""
+        return constraint_rules.json_problems(self.details or {}, "details")
 
 
 class Extend(Body, frozen=True):

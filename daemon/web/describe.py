@@ -39,6 +39,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         errors: beyond those that every route of the group can answer.
         listed: whether the answer is a page of a list, with a Link header.
         also: further statuses that carry the same body.
+        per_minute: requests that a session may send to this route in a minute; 0 is no limit but the general one.
         urgent: whether a lockout leaves the route open, at one attempt a second.
     """
 
@@ -49,6 +50,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[ErrorKind, ...] = ()
     listed: bool = False
     also: tuple[int, ...] = ()
+    per_minute: int = 0
     urgent: bool = False
 
 

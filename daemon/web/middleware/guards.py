@@ -113,5 +113,6 @@ class SessionGuard:
         session = caller.live.session
         about.actor = f"agent:{session.agent_id}"
         about.session_id, about.agent_id, about.caller = session.id, session.agent_id, caller
-        self._rates.take(session.id, about)
+        described = scope["route_handler"].opt["describes"]
+        self._rates.take(session.id, about, operation, described.per_minute)
         await self._app(scope, receive, send)
