@@ -9,7 +9,7 @@ from typing import Generic, Literal, TypeVar
 import msgspec
 
 from daemon.domain.events import Fact
-from daemon.domain.rows import Agent, Answer, Channel, Session, SuspendedBy
+from daemon.domain.rows import Agent, Answer, Attempt, Channel, Session, Settled, SuspendedBy
 
 T = TypeVar("T")
 
@@ -93,6 +93,9 @@ class Outcome(msgspec.Struct, Generic[T], kw_only=True):
         idempotency_key: hash of the key under which `new_session` was created.
         values: keys of the key-value store to set.
         new_channel, channel: a notification channel to insert, to update.
+        attempts: rows of the delivery log to add.
+        settled: what becomes of a message of the outbox.
+        new_answers: answers to add.
         used_answer: the answer that was used, with what was chosen.
         spent_answers_of: id of a session whose unused answers end.
         facts: what happened, in order.
@@ -107,6 +110,9 @@ class Outcome(msgspec.Struct, Generic[T], kw_only=True):
     sessions: tuple[Session, ...] = ()
     new_channel: Channel | None = None
     channel: Channel | None = None
+    attempts: tuple[Attempt, ...] = ()
+    settled: Settled | None = None
+    new_answers: tuple[Answer, ...] = ()
     used_answer: Answer | None = None
     spent_answers_of: str | None = None
     retry_answer: bytes | None = None

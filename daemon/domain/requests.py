@@ -6,6 +6,10 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from daemon.domain import constraints as constraint_rules
+from daemon.domain.channels import ChannelType
+from daemon.domain.ids import is_id
+from daemon.domain.levels import Level
+from daemon.domain.notifications import EVENTS
 from daemon.domain.rows import Chain, Network
 
 _ONE_LINE = r"^(?=.*\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029]*(?![\s\S])"
@@ -17,6 +21,8 @@ Address = Annotated[str, Meta(min_length=1, max_length=200, pattern=_ONE_LINE)]
 Reason = Annotated[str, Meta(min_length=1, max_length=500)]
 Ttl = Annotated[int, Meta(ge=300, le=604_800, description="Seconds.")]
 JsonObject = dict[str, Any]
+Names = Annotated[list[str], Meta(max_length=100)]
+Priority = Annotated[int, Meta(ge=-1000, le=1000, description="Higher is tried first.")]
 PublishedType = Literal[
     "TX_NOTIFY",
     "TX_DELAY_QUEUED",
@@ -137,6 +143,51 @@ class PublishEvent(Body, frozen=True):
     def problems(self) -> list[tuple[str, str]]:
         """Return problems of the details."""
         return constraint_rules.json_problems(self.details or {}, "details")
+
+
+class AddChannel(Body, frozen=True):
+    """A new notification channel; what `config` needs depends on the type."""
+
+    type: ChannelType
+    name: Name
+    config: JsonObject
+    priority: Priority = 0
+    min_level: Level = "INFO"
+    events: Names | None = None
+    agents: Names | None = None
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Return problems of the configuration's size and of the filters."""
+        return constraint_rules.json_problems(self.config, "config") + _filter_problems(self.events, self.agents)
+
+
+class UpdateChannel(Body, frozen=True):
+    """Changes to a channel; `***` in `config` stands for what is stored."""
+
+    name: Name | UnsetType = UNSET
+    config: JsonObject | UnsetType = UNSET
+    priority: Priority | UnsetType = UNSET
+    min_level: Level | UnsetType = UNSET
+    events: Names | UnsetType | None = UNSET
+    agents: Names | UnsetType | None = UNSET
+    enabled: bool | UnsetType = UNSET
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Return problems of the configuration's size and of the filters."""
+        sized = constraint_rules.json_problems(self.config or {}, "config")
+        return sized + _filter_problems(self.events or None, self.agents or None)
+
+
+def _filter_problems(events: list[str] | None, agents: list[str] | None) -> list[tuple[str, str]]:
+    unknown = [
+        (f"events.{index}", "is no event that the owner is told of")
+        for index, name in enumerate(events or ())
+        if name not in EVENTS
+    ]
+    malformed = [
+        (f"agents.{index}", "must be the id of an agent") for index, name in enumerate(agents or ()) if not is_id(name)
+    ]
+    return unknown + malformed
 
 
 class Extend(Body, frozen=True):

@@ -123,6 +123,20 @@ class Delivery(msgspec.Struct, frozen=True):
     next_attempt_at: int
 
 
+class Settled(msgspec.Struct, frozen=True):
+    """What becomes of a message of the outbox.
+
+    Args:
+        delivery_id: of the message.
+        rounds: that failed so far.
+        next_attempt_at: Unix seconds; None: there is nothing more to send.
+    """
+
+    delivery_id: int
+    rounds: int = 0
+    next_attempt_at: int | None = None
+
+
 class Attempt(msgspec.Struct, frozen=True):
     """One attempt to reach the owner: a row of the delivery log."""
 

@@ -57,22 +57,6 @@ class SealedAnswer(msgspec.Struct, frozen=True):
     box: bytes | None
 
 
-class Settled(msgspec.Struct, frozen=True):
-    """What a round of attempts came to.
-
-    Args:
-        delivery_id: of the message.
-        attempts: what was tried, in order.
-        rounds: that failed so far.
-        next_attempt_at: Unix seconds; None: there is nothing more to send.
-    """
-
-    delivery_id: int
-    attempts: tuple[Attempt, ...]
-    rounds: int = 0
-    next_attempt_at: int | None = None
-
-
 class Store(Protocol):
     """An engine: rows, the one way to change them, and the hot path's memory in front of them.
 
@@ -165,14 +149,6 @@ class Store(Protocol):
         """Return messages to be sent now, the most urgent and then the oldest first."""
         ...
 
-    async def settle_delivery(self, settled: Settled) -> None:
-        """Record attempts, and what becomes of their message."""
-        ...
-
-    async def log_attempt(self, attempt: Attempt) -> None:
-        """Record an attempt that belongs to no message of the outbox."""
-        ...
-
     async def attempts(self, which: AttemptFilter, page: Page) -> list[Attempt]:
         """Return rows of the delivery log, newest first."""
         ...
@@ -187,10 +163,6 @@ class Store(Protocol):
 
     async def answer(self, token_hash: str) -> Answer | None:
         """Return what may be answered with a token."""
-        ...
-
-    async def add_answers(self, made: Sequence[Answer]) -> None:
-        """Store answers before the message that offers them is sent."""
         ...
 
     async def active_session_count(self) -> int:

@@ -101,20 +101,26 @@ def write(tx: Transaction, rows: Rows, outcome: Outcome[Any], origin: Origin, te
         values.put(raw, key, value, tx.now)
         if key == KILL_SWITCH:
             tx.locked = None
-    _write_channels_and_answers(tx, outcome)
+    _write_messages(tx, outcome)
     seq = tx.chain.head.seq
     tx.chain.append(outcome.facts, origin)
     if telling.enabled:
         _tell(tx, outcome.facts, seq, telling.dedup_ttl)
 
 
-def _write_channels_and_answers(tx: Transaction, outcome: Outcome[Any]) -> None:
+def _write_messages(tx: Transaction, outcome: Outcome[Any]) -> None:
     if outcome.new_channel is not None:
         notifications.insert_channel(tx.raw, outcome.new_channel)
         tx.channels = None
     if outcome.channel is not None:
         notifications.update_channel(tx.raw, outcome.channel)
         tx.channels = None
+    if outcome.attempts:
+        notifications.log(tx.raw, outcome.attempts)
+    if outcome.settled is not None:
+        notifications.settle(tx.raw, outcome.settled, tx.now)
+    if outcome.new_answers:
+        answers.insert(tx.raw, outcome.new_answers)
     if outcome.used_answer is not None:
         answers.use(tx.raw, outcome.used_answer)
     if outcome.spent_answers_of is not None:

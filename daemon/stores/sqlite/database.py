@@ -18,7 +18,7 @@ from daemon.domain.pages import Page
 from daemon.domain.rows import Agent, AgentStatus, Answer, Attempt, Channel, Delivery, Session
 from daemon.domain.views import Backlog, ChainHead, EngineStatus
 from daemon.stores.migrate import schema_version
-from daemon.stores.protocol import LiveSession, SealedAnswer, Settled
+from daemon.stores.protocol import LiveSession, SealedAnswer
 from daemon.stores.sqlite import agents, answers, changes, events, notifications, sessions, values
 from daemon.stores.sqlite.cache import SessionCache
 from daemon.stores.sqlite.connection import Connection, Readers, Synchronous, open_connection, unavailable
@@ -216,22 +216,6 @@ class SQLiteStore:
         now = self.clock.now()
         return await self._readers.run(lambda raw: notifications.due(raw, now, limit))
 
-    async def settle_delivery(self, settled: Settled) -> None:
-        """Record attempts, and what becomes of their message."""
-
-        def work(tx: Transaction) -> None:
-            notifications.log(tx.raw, settled.attempts)
-            if settled.next_attempt_at is None:
-                notifications.finish(tx.raw, settled.delivery_id, tx.now)
-            else:
-                notifications.reschedule(tx.raw, settled.delivery_id, settled.rounds, settled.next_attempt_at)
-
-        await self._writer.run(Unit(work))
-
-    async def log_attempt(self, attempt: Attempt) -> None:
-        """Record an attempt that belongs to no message of the outbox."""
-        await self._writer.run(Unit(lambda tx: notifications.log(tx.raw, [attempt])))
-
     async def attempts(self, which: AttemptFilter, page: Page) -> list[Attempt]:
         """Return rows of the delivery log, newest first."""
         return await self._readers.run(lambda raw: notifications.find_attempts(raw, which, page))
@@ -252,10 +236,6 @@ class SQLiteStore:
     async def answer(self, token_hash: str) -> Answer | None:
         """Return what may be answered with a token."""
         return await self._readers.run(lambda raw: answers.get(raw, token_hash))
-
-    async def add_answers(self, made: Sequence[Answer]) -> None:
-        """Store answers before the message that offers them is sent."""
-        await self._writer.run(Unit(lambda tx: answers.insert(tx.raw, made)))
 
     async def active_session_count(self) -> int:
         """Return the number of sessions of status ACTIVE."""

@@ -8,7 +8,7 @@ import msgspec
 
 from daemon.domain.filters import AttemptFilter
 from daemon.domain.pages import Page
-from daemon.domain.rows import Attempt, Channel, Delivery
+from daemon.domain.rows import Attempt, Channel, Delivery, Settled
 from daemon.domain.views import Backlog
 
 _CHANNEL = Channel.__struct_fields__
@@ -87,15 +87,14 @@ def due(raw: sqlite3.Connection, now: int, limit: int) -> list[Delivery]:
     return found
 
 
-def reschedule(raw: sqlite3.Connection, delivery_id: int, attempts: int, at: int) -> None:
-    """Note that a round failed, and when the next one is due."""
+def settle(raw: sqlite3.Connection, settled: Settled, now: int) -> None:
+    """Note when the next round is due, or that there is nothing more to send."""
+    if settled.next_attempt_at is None:
+        sql = "UPDATE notification_outbox SET done_at = ? WHERE id = ? AND done_at IS NULL"
+        raw.execute(sql, (now, settled.delivery_id))
+        return
     sql = "UPDATE notification_outbox SET attempts = ?, next_attempt_at = ? WHERE id = ? AND done_at IS NULL"
-    raw.execute(sql, (attempts, at, delivery_id))
-
-
-def finish(raw: sqlite3.Connection, delivery_id: int, now: int) -> None:
-    """Note that there is nothing more to send."""
-    raw.execute("UPDATE notification_outbox SET done_at = ? WHERE id = ? AND done_at IS NULL", (now, delivery_id))
+    raw.execute(sql, (settled.rounds, settled.next_attempt_at, settled.delivery_id))
 
 
 def log(raw: sqlite3.Connection, attempts: Iterable[Attempt]) -> None:
