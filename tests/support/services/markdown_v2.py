@@ -22,10 +22,10 @@ NAMES = {
     "language": "PreCode",
     "emoji": "CustomEmoji",
 }
-ORDER = (
-    "blockquote expandable_blockquote pre code text_link text_mention bold italic underline strikethrough spoiler "
-    "custom_emoji"
-).split()
+ORDER = [
+    *("blockquote", "expandable_blockquote", "pre", "code", "text_link", "text_mention"),
+    *("bold", "italic", "underline", "strikethrough", "spoiler", "custom_emoji"),
+]
 RAW = ("code", "pre", "language")
 
 WEB_LINK = re.compile(
