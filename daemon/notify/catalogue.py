@@ -126,12 +126,8 @@ TEMPLATES: dict[str, Template] = {
         "💸", "money_with_wings", Words("Delayed transaction executed", "지연 거래 실행"), _REPORT
     ),
     "TX_CONFIRMED": Template("✅", "white_check_mark", Words("Transaction confirmed", "거래 확정"), _REPORT),
-    "TX_APPROVAL_REQUEST": Template(
-        "🙋", "raising_hand", Words("Approval asked", "거래 승인 요청"), _REPORT
-    ),
-    "TX_APPROVAL_EXPIRED": Template(
-        "⌛", "hourglass", Words("Approval expired", "거래 승인 만료"), _REPORT
-    ),
+    "TX_APPROVAL_REQUEST": Template("🙋", "raising_hand", Words("Approval asked", "거래 승인 요청"), _REPORT),
+    "TX_APPROVAL_EXPIRED": Template("⌛", "hourglass", Words("Approval expired", "거래 승인 만료"), _REPORT),
     "TX_FAILED": Template("❌", "x", Words("Transaction failed", "거래 실패"), _REPORT),
     "AGENT_REPORT": Template("📝", "memo", Words("Report of an agent", "에이전트 보고"), _REPORT),
     "BUDGET_WARNING": Template(

@@ -134,7 +134,11 @@ class Http:
         if near not in self._clients:
             self._trusted = self._trusted or httpx.create_ssl_context()
             client = httpx.AsyncClient(
-                headers=_HEADERS, limits=_LIMITS, timeout=None, trust_env=not near, verify=self._trusted
+                headers=_HEADERS,
+                limits=_LIMITS,
+                timeout=None,  # noqa: S113 (its timeouts are for each read; ours are for the whole)
+                trust_env=not near,
+                verify=self._trusted,
             )
             client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
             self._clients[near] = client

@@ -141,7 +141,7 @@ async def tell(http: Http, config: TelegramConfig, press: Press, outcome: str, *
     await _call(http, config, "answerCallbackQuery", {"callback_query_id": pressed.callback_id, "text": shown})
     if not edit or pressed.message_id is None or not pressed.text:
         return
-    body = {
+    body: dict[str, Any] = {
         "chat_id": pressed.chat_id,
         "message_id": pressed.message_id,
         "text": _decided(pressed.text, shown),
