@@ -79,7 +79,7 @@ async def send(http: Http, config: TelegramConfig, notice: Notice, locale: Local
         rendered.lines.append((REJECT_URL.in_(locale), url))
     body: dict[str, Any] = {
         "chat_id": config.chat_id,
-        "text": _text(rendered),
+        "text": message_text(rendered),
         "parse_mode": "MarkdownV2",
         "link_preview_options": {"is_disabled": True},
     }
@@ -152,7 +152,8 @@ async def tell(http: Http, config: TelegramConfig, press: Press, outcome: str, *
     await _call(http, config, "editMessageText", body)
 
 
-def _text(rendered: Rendered) -> str:
+def message_text(rendered: Rendered) -> str:
+    """Return a message in MarkdownV2 that keeps room for a decision to be added."""
     head = f"{rendered.emoji} {rendered.title}\n"
     text = rendered.fitted(LONGEST - _DECISION - utf16(head), utf16).text(markdown_v2)
     return f"{rendered.emoji} *{markdown_v2(rendered.title)}*\n{text}".rstrip("\n")
