@@ -7,7 +7,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -48,10 +49,10 @@ class Received:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a service answers; a body that is an iterator is sent in chunks as they come."""
+    """What a service answers; a body that is a generator is sent in chunks as they come."""
 
     status: int
-    body: bytes | Iterator[bytes] = b""
+    body: bytes | Generator[bytes, None, None] = b""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -297,8 +298,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for chunk in reply.body:
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        with closing(reply.body) as chunks:
+            for chunk in chunks:
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
         self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the base class names it)
