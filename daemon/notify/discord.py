@@ -26,10 +26,9 @@ async def send(http: Http, config: DiscordConfig, notice: Notice, locale: Locale
     Raises:
         SendFailed: Discord did not take it.
     """
-    body = {"embeds": [_embed(notice, locale)], "allowed_mentions": {"parse": []}}
     # Without `wait` Discord answers before it knows whether it takes the message; the URL may name a thread.
     url = str(httpx.URL(config.webhook_url).copy_merge_params({"wait": "true"}))
-    answer = await http.request("POST", url, json=body)
+    answer = await http.request("POST", url, json=message(notice, locale))
     return _id(http, config, answer)
 
 
@@ -40,6 +39,11 @@ async def check(http: Http, config: DiscordConfig) -> None:
         SendFailed: there is no such webhook, or no Discord.
     """
     _id(http, config, await http.request("GET", config.webhook_url))
+
+
+def message(notice: Notice, locale: Locale) -> dict[str, Any]:
+    """Return the body that executes the webhook: one embed, which mentions nobody."""
+    return {"embeds": [_embed(notice, locale)], "allowed_mentions": {"parse": []}}
 
 
 def _embed(notice: Notice, locale: Locale) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from daemon.notify.templates import button_label, render
 
 LONGEST = 4096
 """Bytes of a message; a longer one would become an attachment."""
+_LONGEST_JSON = 2 * LONGEST
+"""Bytes of the JSON that publishes it; a text full of quotation marks is twice as long there."""
 LONGEST_TITLE = 250
 """Bytes of a title."""
 SILENCE = 75.0
@@ -48,11 +50,16 @@ async def send(http: Http, config: NtfyConfig, notice: Notice, locale: Locale) -
     Raises:
         SendFailed: the server did not take it.
     """
+    return await _publish(http, config, message(config, notice, locale))
+
+
+def message(config: NtfyConfig, notice: Notice, locale: Locale) -> dict[str, Any]:
+    """Return the JSON that publishes a message."""
     rendered = render(notice, locale)
     body: dict[str, Any] = {
         "topic": config.topic,
         "title": cut(rendered.title, LONGEST_TITLE, utf8),
-        "message": rendered.fitted(LONGEST, utf8).text() or rendered.title,
+        "message": "",
         "priority": _PRIORITY[notice.level],
         "tags": [rendered.tag],
     }
@@ -61,7 +68,9 @@ async def send(http: Http, config: NtfyConfig, notice: Notice, locale: Locale) -
     actions = _actions(config, notice, locale)
     if actions:
         body["actions"] = actions
-    return await _publish(http, config, body)
+    room = _LONGEST_JSON - len(msgspec.json.encode(body))
+    body["message"] = rendered.fitted(LONGEST, utf8).fitted(room, _quoted).text() or rendered.title
+    return body
 
 
 async def check(http: Http, config: NtfyConfig) -> None:
@@ -111,6 +120,11 @@ async def tell(http: Http, config: NtfyConfig, press: Press, text: str) -> None:
         SendFailed: the server did not take it.
     """
     await _publish(http, config, {"topic": config.topic, "message": cut(text, LONGEST, utf8), "priority": _LOW})
+
+
+def _quoted(text: str) -> int:
+    """Return the bytes of a text within JSON."""
+    return len(msgspec.json.encode(text)) - 2
 
 
 def _actions(config: NtfyConfig, notice: Notice, locale: Locale) -> list[dict[str, Any]]:

@@ -71,6 +71,12 @@ async def send(http: Http, config: TelegramConfig, notice: Notice, locale: Local
     Raises:
         SendFailed: the Bot API did not take it.
     """
+    sent = await _call(http, config, "sendMessage", message(config, notice, locale))
+    return str(sent.get("message_id", "")) if isinstance(sent, dict) else ""
+
+
+def message(config: TelegramConfig, notice: Notice, locale: Locale) -> dict[str, Any]:
+    """Return the body of `sendMessage`, with room in its text for a decision to be added."""
     rendered = render(notice, locale)
     url, keyboard = notice.reject_url, _keyboard(notice, locale)
     if url and is_public(url):
@@ -79,14 +85,13 @@ async def send(http: Http, config: TelegramConfig, notice: Notice, locale: Local
         rendered.lines.append((REJECT_URL.in_(locale), url))
     body: dict[str, Any] = {
         "chat_id": config.chat_id,
-        "text": message_text(rendered),
+        "text": _text(rendered),
         "parse_mode": "MarkdownV2",
         "link_preview_options": {"is_disabled": True},
     }
     if keyboard:
         body["reply_markup"] = {"inline_keyboard": keyboard}
-    sent = await _call(http, config, "sendMessage", body)
-    return str(sent.get("message_id", "")) if isinstance(sent, dict) else ""
+    return body
 
 
 async def check(http: Http, config: TelegramConfig) -> None:
@@ -144,7 +149,7 @@ async def tell(http: Http, config: TelegramConfig, press: Press, outcome: str, *
     body: dict[str, Any] = {
         "chat_id": pressed.chat_id,
         "message_id": pressed.message_id,
-        "text": _decided(pressed.text, shown),
+        "text": decided(pressed.text, shown),
         "parse_mode": "MarkdownV2",
         "link_preview_options": {"is_disabled": True},
         "reply_markup": {"inline_keyboard": []},
@@ -152,14 +157,13 @@ async def tell(http: Http, config: TelegramConfig, press: Press, outcome: str, *
     await _call(http, config, "editMessageText", body)
 
 
-def message_text(rendered: Rendered) -> str:
-    """Return a message in MarkdownV2 that keeps room for a decision to be added."""
+def _text(rendered: Rendered) -> str:
     head = f"{rendered.emoji} {rendered.title}\n"
     text = rendered.fitted(LONGEST - _DECISION - utf16(head), utf16).text(markdown_v2)
     return f"{rendered.emoji} *{markdown_v2(rendered.title)}*\n{text}".rstrip("\n")
 
 
-def _decided(text: str, outcome: str) -> str:
+def decided(text: str, outcome: str) -> str:
     """Return a sent message with the decision added; Telegram tells its text without escapes and formatting."""
     text = cut(text, LONGEST - utf16(outcome) - 2, utf16)
     head, _, rest = text.partition("\n")

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from daemon.domain.channels import TelegramConfig
 from daemon.domain.notifications import EVENTS, Notice, Outcome
 from daemon.notify import catalogue, telegram
 from daemon.notify.catalogue import LOCALES, TEMPLATES, Locale
@@ -11,6 +12,7 @@ from daemon.notify.templates import button_label, outcome_text, render
 from tests.notify.notices import RENEWED, WHEN, notice
 from tests.support.services.markdown_v2 import parse
 
+CONFIG = TelegramConfig(bot_token="1:TEST", chat_id="1")
 REJECTED = {"sessionId": "s-1", "agentName": "bot", "renewalCount": 3, "rejectedAt": WHEN}
 SUMMARY = dict.fromkeys(
     ("activeSessions", "created", "renewed", "rejected", "revoked", "expired", "warnings", "criticals"), 2
@@ -83,7 +85,7 @@ def lines(event: str, locale: Locale, **context: Any) -> list[tuple[str, str]]:
     ],
 )
 def test_renewals_and_rejections_read_word_for_word(event: str, locale: Locale, expected: str) -> None:
-    parsed = parse(telegram.message_text(render(notice(event, **CONTEXTS[event]), locale)))
+    parsed = parse(telegram.message(CONFIG, notice(event, **CONTEXTS[event]), locale)["text"])
     [title] = parsed.entities
     begin = len(parsed.plain.partition(" ")[0]) + 1
     end = parsed.plain.index("\n")
