@@ -181,8 +181,9 @@ def _told() -> Iterator[None]:
         raise SendFailed("timed out") from None
     except (httpx.HTTPError, httpx.StreamError, OSError) as problem:
         raise SendFailed(_reason(problem)) from None
-    except (httpx.InvalidURL, ImportError, ValueError):
-        # Besides a URL this is a proxy in the environment that httpx cannot use, or lacks a package for.
+    except (httpx.InvalidURL, ImportError, ValueError, ExceptionGroup):
+        # Besides a URL this is a proxy in the environment that httpx cannot use, or lacks a package for; a group comes
+        # from anyio, which connects to several addresses at once.
         raise SendFailed("the URL, or a proxy of the environment, cannot be used") from None
 
 
