@@ -222,11 +222,15 @@ async def test_an_unknown_chat_or_webhook_is_told_in_the_services_words(http: Ht
         assert (gone.permanent, gone.reason) == (True, "HTTP 404: Unknown Webhook")
 
 
-async def test_what_names_no_server_is_a_failure_too(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_names_no_server_is_a_failure_too(http: Http) -> None:
     for url in ("http://[::1", "http://127.0.0.1:99999/", "ftp://127.0.0.1/", "http://"):
         assert (await failure(discord.check(http, DiscordConfig(webhook_url=url)))).reason
-    monkeypatch.setenv("ALL_PROXY", "nonsense://SECRET@x")
-    found = await failure(discord.check(http, DiscordConfig(webhook_url="http://a.invalid/SECRET")))
+
+
+@pytest.mark.parametrize("proxy", ["nonsense://SECRET@x", "socks5://SECRET@x"])
+async def test_a_proxy_that_cannot_be_used_is_a_failure(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    found = await failure(discord.check(Http(), DiscordConfig(webhook_url="http://a.invalid/SECRET")))
     assert found.reason == "the URL, or a proxy of the environment, cannot be used"
 
 
