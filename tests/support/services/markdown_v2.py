@@ -121,6 +121,7 @@ class _Parser:
         if char == "\\" and "\x01" <= self.text[self.i + 1 : self.i + 2] <= "~":
             self.i += 1
             self._emit(self.text[self.i])
+            self.line_start = False
         elif char not in ("`" if top in RAW else RESERVED):
             self._emit(char)
         elif not self._end(top):
@@ -131,10 +132,6 @@ class _Parser:
         self.length += utf16_length(char)
         self.i += 1
         self.line_start = char == "\n" or (char == "\r" and self.line_start)
-
-    def _emit_newline(self) -> None:
-        self._emit("\n")
-        self.line_start = True
 
     def _end(self, top: str) -> bool:
         """End the innermost entity, if it ends here."""
@@ -161,12 +158,12 @@ class _Parser:
             while self.text.startswith("\r", self.i):
                 self._emit("\r")
             if self.text.startswith("\n", self.i):
-                self._emit_newline()
+                self._emit("\n")
             self._close("expandable_blockquote")
             return True
         if self.text[self.i] != "\n" or self.text.startswith("\n>", self.i):
             return False
-        self._emit_newline()
+        self._emit("\n")
         self._close("blockquote")
         return True
 
@@ -192,7 +189,7 @@ class _Parser:
         quoted = any(one.kind == "quote" for one in self.open)
         if quoted and not self.text.startswith("\n>", self.i):  # the quote ends, what is open in it does not
             raise ParseError(f"Can't find end of {NAMES[self.open[-1].kind]} entity at byte offset {self.open[-1].at}")
-        self._emit_newline()
+        self._emit("\n")
 
     def _quote(self) -> None:
         if any(one.kind == "quote" for one in self.open):
