@@ -1,7 +1,6 @@
 """Notification channels: where the owner is told, and what each kind of service needs to be reached."""
 
 import base64
-import binascii
 import re
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -213,7 +212,7 @@ def _base_problems(name: str, url: str) -> Problems:
 def _is_webhook_secret(text: str) -> bool:
     try:
         key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
-    except binascii.Error:
+    except ValueError:
         return False
     return text.startswith("whsec_") and 24 <= len(key) <= 64
 
