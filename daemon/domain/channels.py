@@ -1,5 +1,6 @@
 """Notification channels: where the owner is told, and what each kind of service needs to be reached."""
 
+import base64
 import re
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -14,7 +15,6 @@ MASK = "***"
 _BOT_TOKEN = re.compile(r"[0-9]{1,20}:[A-Za-z0-9_-]{4,100}")
 _CHAT = re.compile(r"-?[0-9]{1,20}|@[A-Za-z0-9_]{4,40}")
 _TOPIC = re.compile(r"[-_A-Za-z0-9]{1,64}")
-_WEBHOOK_SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{32,88}={0,2}")
 _LONGEST_URL = 2000
 _LONGEST_TOKEN = 500
 
@@ -49,7 +49,7 @@ class TelegramConfig(ChannelConfig, frozen=True, kw_only=True):
 
     def problems(self) -> Problems:
         """Return what is wrong with token, chat and URL."""
-        found = _url_problems("apiUrl", self.api_url)
+        found = _base_problems("apiUrl", self.api_url)
         if not _BOT_TOKEN.fullmatch(self.bot_token):
             found.append(("botToken", "must be a bot token such as 123456:ABC-DEF"))
         if not _CHAT.fullmatch(self.chat_id):
@@ -88,7 +88,7 @@ class NtfyConfig(ChannelConfig, frozen=True, kw_only=True):
 
     def problems(self) -> Problems:
         """Return what is wrong with URL, topics and token."""
-        found = _url_problems("serverUrl", self.server_url)
+        found = _base_problems("serverUrl", self.server_url)
         if not _TOPIC.fullmatch(self.topic):
             found.append(("topic", "must be 1 to 64 of A-Z a-z 0-9 _ -"))
         if self.reply_topic is not None and not _TOPIC.fullmatch(self.reply_topic):
@@ -114,7 +114,7 @@ class WebhookConfig(ChannelConfig, frozen=True, kw_only=True):
     def problems(self) -> Problems:
         """Return what is wrong with URL and secret."""
         found = _url_problems("url", self.url)
-        if not _WEBHOOK_SECRET.fullmatch(self.secret):
+        if not _is_webhook_secret(self.secret):
             found.append(("secret", "must be whsec_ and the Base64 of 24 to 64 random bytes (Standard Webhooks)"))
         return found
 
@@ -201,6 +201,20 @@ def _url_problems(name: str, url: str) -> Problems:
         good = False
     good = good and len(url) <= _LONGEST_URL and url.isascii() and url.isprintable() and " " not in url
     return [] if good else [(name, "must be an http:// or https:// URL")]
+
+
+def _base_problems(name: str, url: str) -> Problems:
+    """Return what is wrong with a URL that paths are added to."""
+    found = _url_problems(name, url)
+    return [(name, "must be a URL without `?`")] if not found and "?" in url else found
+
+
+def _is_webhook_secret(text: str) -> bool:
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        return False
+    return text.startswith("whsec_") and 24 <= len(key) <= 64
 
 
 def _is_header_text(text: str) -> bool:
