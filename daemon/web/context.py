@@ -12,6 +12,7 @@ from daemon.services.auth import SessionAuth
 from daemon.services.caller import Caller
 from daemon.services.owner import OwnerAuth
 from daemon.services.sessions import Sessions
+from daemon.web.streams import Streams
 
 _KEY = "daemon"
 
@@ -25,6 +26,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     sessions: Sessions
     audit: Audit
     admin: Admin
+    streams: Streams
     stop: Callable[[str], None]
 
 

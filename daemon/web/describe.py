@@ -39,6 +39,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         errors: beyond those that every route of the group can answer.
         listed: whether the answer is a page of a list, with a Link header.
         also: further statuses that carry the same body.
+        streams: whether the answer is a stream of Server-Sent Events, each with an `answer` as its data.
     """
 
     summary: str
@@ -48,6 +49,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[ErrorKind, ...] = ()
     listed: bool = False
     also: tuple[int, ...] = ()
+    streams: bool = False
 
 
 def described(summary: str, answer: Any, *, allows: str | None = None, **more: Any) -> dict[str, Any]:
