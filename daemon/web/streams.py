@@ -16,7 +16,7 @@ from daemon.web.ring import Ring, frame
 TICK_SECONDS = 0.5
 """Between two looks at every stream."""
 
-_BATCH = 200
+_BATCH = 100
 """Events that are read from the database at once."""
 _GRACE = 0.4
 """Seconds that a client has to take the end of its stream; with a tick before it that is less than one."""
@@ -185,7 +185,8 @@ class Stream:
         self._gone = False
         self._silent = False
         self._sent = asyncio.get_running_loop().time()
-        self._sending = False
+        # From the beginning: the answers before this one on the connection may be unread too.
+        self._sending = True
         self._ring: Ring
         self._transport: asyncio.WriteTransport
 
@@ -218,6 +219,8 @@ class Stream:
             chunk = await self._next(ending=ending)
             if chunk:
                 await self._send(send, chunk)
+                # Sending need not wait, and who has much to catch up with must let others have their turn.
+                await asyncio.sleep(0)
             elif ending:
                 return
             elif self._silent:
