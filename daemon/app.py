@@ -33,7 +33,8 @@ from daemon.web.middleware.guards import OwnerGuard, SessionGuard
 from daemon.web.middleware.rate import SessionRates
 from daemon.web.options import NoAutomaticOptions
 from daemon.web.problems import handle_exception
-from daemon.web.routes import admin, agents, kill_switch, own, public, sessions
+from daemon.web.routes import admin, agents, events, kill_switch, own, public, sessions
+from daemon.web.streams import TICK_SECONDS, StreamLimits, Streams
 from daemon.workers import Workers
 
 FLUSH_SECONDS = 0.9
@@ -75,13 +76,12 @@ def database_path(home: Home, config: Config) -> Path:
     return config.database.path or home.database
 
 
-async def open_engine(home: Home, config: Config, clock: Clock, log: Log) -> SQLiteStore:
+async def open_engine(home: Home, config: Config, clock: Clock, log: Log, bus: Bus) -> SQLiteStore:
     """Open the migrated database; events go to the log after their commit.
 
     Raises:
         DaemonError: STORAGE_UNAVAILABLE.
     """
-    bus = Bus()
     bus.listen(log.audit)
     bus.listen(lambda event: _checkpoint_by_count(log, event))
     return await open_store(
@@ -126,7 +126,15 @@ async def matches(store: SQLiteStore, hasher: PasswordHasher, password: str) -> 
 
 
 async def wire(
-    home: Home, loaded: Loaded, log: Log, store: SQLiteStore, hasher: PasswordHasher, *, stop: Callable[[str], None]
+    home: Home,
+    loaded: Loaded,
+    log: Log,
+    store: SQLiteStore,
+    hasher: PasswordHasher,
+    *,
+    bus: Bus,
+    stream_limits: StreamLimits,
+    stop: Callable[[str], None],
 ) -> Parts:
     """Connect everything around an open engine.
 
@@ -136,6 +144,8 @@ async def wire(
         log: the structured log.
         store: the engine; it is initialised.
         hasher: verifies passwords.
+        bus: wakes whoever waits for events.
+        stream_limits: what live streams may take.
         stop: begins the ordinary stop; gets its reason.
 
     Raises:
@@ -149,14 +159,18 @@ async def wire(
     stored = await store.value(PASSWORD_KEY)
     initial = home.initial_password_file
     owner = OwnerAuth(store, hasher, security, stored or "", lambda: initial.unlink(missing_ok=True))
+    audit = Audit(store)
+    streams = Streams(audit, (await store.head()).seq, stream_limits)
+    bus.listen(streams.publish)
     services = Services(
         owner=owner,
         auth=SessionAuth(store, signer, security),
         agents=Agents(store),
         sessions=Sessions(store, signer, security),
-        audit=Audit(store),
+        audit=audit,
         admin=Admin(store, signer, security, about),
         kill_switch=KillSwitch(store, security),
+        streams=streams,
         stop=stop,
     )
     rates = SessionRates(config.server.session_rpm, clock)
@@ -172,13 +186,19 @@ def make_app(rates: SessionRates) -> Litestar:
             Router("/", route_handlers=public.HANDLERS, opt={"group": "public"}),
             Router(
                 "/",
-                route_handlers=[*agents.HANDLERS, *sessions.HANDLERS, *admin.HANDLERS, *kill_switch.HANDLERS],
+                route_handlers=[
+                    *agents.HANDLERS,
+                    *sessions.HANDLERS,
+                    *admin.HANDLERS,
+                    *kill_switch.HANDLERS,
+                    *events.OF_OWNER,
+                ],
                 middleware=[OwnerGuard],
                 opt={"group": "owner"},
             ),
             Router(
                 "/",
-                route_handlers=own.HANDLERS,
+                route_handlers=[*own.HANDLERS, *events.OF_AGENT],
                 middleware=[DefineMiddleware(SessionGuard, rates=rates)],
                 opt={"group": "agent"},
             ),
@@ -196,6 +216,7 @@ def _add_workers(parts: Parts) -> None:
     parts.workers.add("activity", FLUSH_SECONDS, store.flush)
     parts.workers.add("sweeper", SWEEP_SECONDS, admin_service.sweep)
     parts.workers.add("idle", idle_check, admin_service.mark_idle)
+    parts.workers.add("streams", TICK_SECONDS, parts.services.streams.tick)
     parts.workers.add("clock", CLOCK_SECONDS, ClockWatch(parts).look)
     parts.workers.add("audit-checkpoint", CHECKPOINT_SECONDS, lambda: log_checkpoint(parts))
     parts.workers.add("wal-checkpoint", config.database.checkpoint_interval, store.checkpoint)

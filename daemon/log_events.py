@@ -132,8 +132,12 @@ def for_people(line: bytes) -> str:
     except msgspec.DecodeError:
         return _printable(line.decode(errors="replace").rstrip("\n"))
     time, level, event = (str(record.pop(key, "")) for key in ("ts", "level", "event"))
-    pairs = " ".join(f"{_printable(key)}={_value(value)}" for key, value in record.items() if value is not None)
-    return f"{_printable(time[11:23])} {_printable(level.upper()):7} {_printable(event):24} {pairs}".rstrip()
+    return f"{_printable(time[11:23])} {_printable(level.upper()):7} {_printable(event):24} {pairs(record)}".rstrip()
+
+
+def pairs(record: dict[str, Any]) -> str:
+    """Return `key=value` for every value that is not None, fit for a terminal."""
+    return " ".join(f"{_printable(key)}={_value(value)}" for key, value in record.items() if value is not None)
 
 
 def _value(value: Any) -> str:

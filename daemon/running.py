@@ -22,6 +22,7 @@ from daemon.services.kill_switch import KillSwitch
 from daemon.startup import StartError, log_again, notify, step
 from daemon.web.envelope import Envelope
 from daemon.web.server import Server, bind_tcp, bind_unix
+from daemon.web.streams import StreamLimits
 
 
 class Daemon:
@@ -34,6 +35,7 @@ class Daemon:
         foreground: also write the log to standard output.
         flags: of the command line, for a reload.
         clock: the domain clock.
+        stream_limits: what live streams may take.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class Daemon:
         foreground: bool = False,
         flags: Mapping[str, object] | None = None,
         clock: DomainClock | None = None,
+        stream_limits: StreamLimits | None = None,
     ) -> None:
         self.home = home
         self.loaded = loaded
         self.clock = clock or DomainClock(time.time, time.monotonic)
         self._foreground = foreground
         self._flags = flags or {}
+        self._stream_limits = stream_limits or StreamLimits()
         self._stack = contextlib.AsyncExitStack()
         self._opening = Opening(
             home, loaded, clock=self.clock, stack=self._stack, password=password, foreground=foreground
@@ -121,7 +125,14 @@ class Daemon:
     async def _start(self) -> None:
         await self._opening.open()
         wiring = app.wire(
-            self.home, self.loaded, self.log, self._opening.store, self._opening.hasher, stop=self.stop_soon
+            self.home,
+            self.loaded,
+            self.log,
+            self._opening.store,
+            self._opening.hasher,
+            bus=self._opening.bus,
+            stream_limits=self._stream_limits,
+            stop=self.stop_soon,
         )
         self.parts = await step("load the secrets", wiring)
         await step("recover", self._recover())
@@ -197,6 +208,7 @@ class Daemon:
         in_flight = self.envelope.in_flight
         self.log.emit("daemon.stopping", reason=self._reason or "asked to", inFlight=in_flight)
         self.envelope.begin_shutdown()
+        self.parts.services.streams.shut_down()
         limit = self.loaded.config.server.shutdown_timeout
         try:
             async with asyncio.timeout(limit + 2):

@@ -73,6 +73,23 @@ class SessionAuth:
             await self._activate(live, request)
         return Caller(live, token, digest, previous)
 
+    async def admits(self, session_id: str, operation: str) -> bool:
+        """Return whether a session that was checked before may still be used for this operation; counts nothing.
+
+        Raises:
+            DaemonError: STORAGE_UNAVAILABLE.
+        """
+        live = await self._store.live_by_id(session_id)
+        if live is None:
+            return False
+        session, now = live.session, self._store.clock.now()
+        try:
+            check_alive(session, now)
+            check_usable(session, live.agent.row, now, live.last_activity)
+        except DaemonError:
+            return False
+        return allows(limits(session.constraints).allowed_operations, operation)
+
     async def _classify(self, token: str) -> tuple[LiveSession, int]:
         """Find the session of a token that matches no row, if this daemon signed it."""
         claims = self._signer.classify(token, self._store.clock.now())

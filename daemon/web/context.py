@@ -13,6 +13,7 @@ from daemon.services.caller import Caller
 from daemon.services.kill_switch import KillSwitch
 from daemon.services.owner import OwnerAuth
 from daemon.services.sessions import Sessions
+from daemon.web.streams import Streams
 
 _KEY = "daemon"
 
@@ -27,6 +28,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     audit: Audit
     admin: Admin
     kill_switch: KillSwitch
+    streams: Streams
     stop: Callable[[str], None]
 
 

@@ -41,6 +41,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         also: further statuses that carry the same body.
         per_minute: requests that a session may send to this route in a minute; 0 is no limit but the general one.
         urgent: whether a lockout leaves the route open, at one attempt a second.
+        streams: whether the answer is a stream of Server-Sent Events, each with an `answer` as its data.
     """
 
     summary: str
@@ -52,6 +53,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     also: tuple[int, ...] = ()
     per_minute: int = 0
     urgent: bool = False
+    streams: bool = False
 
 
 def described(summary: str, answer: Any, *, allows: str | None = None, **more: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from daemon.domain.errors import DaemonError
 from daemon.log import Log
 from daemon.web.context import RequestContext, attach
 from daemon.web.hosts import HostPolicy
-from daemon.web.limits import MAX_BODY, RateWindow, accepts_json, is_routable, limited_body
+from daemon.web.limits import MAX_BODY, RateWindow, accepts, is_routable, limited_body
 from daemon.web.problems import problem_for
 
 Scope = MutableMapping[str, Any]
@@ -162,7 +162,7 @@ class Envelope:
                 raise DaemonError(errors.RATE_LIMIT_EXCEEDED, retry_after=wait)
         if (b"%" in raw_path or b"//" in raw_path) and not is_routable(raw_path):
             raise DaemonError(errors.ROUTE_NOT_FOUND)
-        if b"accept" in seen and not accepts_json(seen[b"accept"]):
+        if b"accept" in seen and not accepts(seen[b"accept"], scope["path"]):
             raise DaemonError(errors.NOT_ACCEPTABLE)
 
     def _finish(self, scope: Scope, about: RequestContext, status: int, started: float) -> None:

@@ -13,6 +13,7 @@ from daemon.domain.errors import DaemonError, ErrorKind
 from daemon.domain.requests import Body
 from daemon.web.describe import Group, Operation, Parameter
 from daemon.web.examples import example
+from daemon.web.limits import EVENT_STREAM
 from daemon.web.problems import MEDIA_TYPE, STATUS, ProblemDocument, render
 
 REF = "#/components/schemas/{name}"
@@ -149,8 +150,7 @@ def _request_body(body: type[Body]) -> dict[str, Any]:
 
 
 def _responses(described: Operation, group: Group, status: int, path: str) -> dict[str, Any]:
-    (schema,), _ = msgspec.json.schema_components([described.answer], ref_template=REF)
-    content = {"application/json": {"schema": schema, "example": example(described.answer)}}
+    content = _stream_content(described) if described.streams else _json_content(described)
     success: dict[str, Any] = {"description": described.summary, "content": content}
     if described.listed:
         success["headers"] = {"Link": {"description": "The next page, if any.", "schema": {"type": "string"}}}
@@ -160,6 +160,23 @@ def _responses(described: Operation, group: Group, status: int, path: str) -> di
         content = known.setdefault("content", {})
         known["content"] = content | {MEDIA_TYPE: _problem_content(kinds, path)}
     return made
+
+
+def _json_content(described: Operation) -> dict[str, Any]:
+    (schema,), _ = msgspec.json.schema_components([described.answer], ref_template=REF)
+    return {"application/json": {"schema": schema, "example": example(described.answer)}}
+
+
+def _stream_content(described: Operation) -> dict[str, Any]:
+    shown = example(described.answer)
+    name = described.answer.__name__
+    schema = {
+        "type": "string",
+        "description": f"Server-Sent Events; `id` is the sequence number, `event` the type, `data` one {name} as JSON.",
+        "contentSchema": {"$ref": REF.format(name=name)},
+    }
+    text = f"id: {shown['seq']}\nevent: {shown['type']}\ndata: {msgspec.json.encode(shown).decode()}\n\n"
+    return {EVENT_STREAM.decode(): {"schema": schema, "example": text}}
 
 
 def _by_status(kinds: tuple[ErrorKind, ...]) -> dict[int, list[ErrorKind]]:
