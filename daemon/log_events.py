@@ -83,6 +83,18 @@ OPERATIONAL: dict[str, LogEvent] = {
     "storage.failed": _event("error", "The database could not be read or written.", "operation", "reason"),
     "worker.failed": _event("error", "A background task failed; it runs again.", "worker", "exception", "traceback"),
     "migration.applied": _event("info", "The database schema went one step forward.", "number", "name", "durationMs"),
+    "delivery.attempted": _event(
+        "info",
+        "A message was sent to a channel, or could not be.",
+        "channelId",
+        "eventType",
+        "eventSeq",
+        "status",
+        "error",
+    ),
+    "answers.unreachable": _event(
+        "warning", "A channel's service cannot be asked for the owner's answers.", "channelId", "reason"
+    ),
     "log.dropped": _event(
         "warning", "Lines were lost: disk full, too many, or nobody reads stdout.", "count", "stdout"
     ),

@@ -230,6 +230,7 @@ class Daemon:
         """Store what is only in memory; a disk that refuses it must not keep the daemon from stopping."""
         admin = self.parts.services.admin
         await self.parts.workers.stop()
+        await self.parts.messenger.close()
         try:
             await self.parts.store.flush()
             await admin.record(DaemonStopped(uptime=admin.uptime()))
@@ -263,5 +264,6 @@ class Daemon:
         )
         self.envelope.rate.limit = server.global_rpm
         self.parts.rates.limit = server.session_rpm
+        app.apply_notifications(self.parts, fresh.config.notifications)
         self.loaded = Loaded(config.reloaded(self.loaded.config, fresh.config), fresh.origins)
         await self.parts.services.admin.record(ConfigReloaded(applied=tuple(applied), ignored=tuple(ignored)))

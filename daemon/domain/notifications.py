@@ -43,7 +43,9 @@ EVENTS: dict[str, Level] = {
 _IN_BULK = frozenset({"kill_switch", "secret_rotated", "clock_reset", "restored", "agent_terminated"})
 """Reasons for which sessions are revoked together: the cause is told, not each of its thousand effects."""
 
-TIMES = frozenset({"rejectWindowExpiry", "rejectedAt", "expiresAt", "absoluteExpiresAt", "expiredAt", "at"})
+TIMES = frozenset(
+    {"rejectWindowExpiry", "rejectedAt", "expiresAt", "absoluteExpiresAt", "expiredAt", "recoveryEligibleAt"}
+)
 """Context fields that are Unix seconds."""
 
 Action = Literal["keep", "reject", "suspend_agent", "kill_switch"]

@@ -165,6 +165,12 @@ TEMPLATES: dict[str, Template] = {
             _line("Agents suspended", "정지된 에이전트", "{agentsSuspended}"),
         ),
     ),
+    "KILL_SWITCH_RECOVERING": Template(
+        "🟡",
+        "yellow_circle",
+        Words("Recovery from the kill switch asked for", "킬 스위치 복구 요청"),
+        (_line("Possible from", "복구 가능 시각", "{recoveryEligibleAt}"),),
+    ),
     "KILL_SWITCH_RECOVERED": Template(
         "🟢",
         "green_circle",

@@ -6,7 +6,8 @@ from typing import Any
 import httpx
 
 from daemon.domain.channels import DiscordConfig
-from daemon.domain.notifications import Level, Notice
+from daemon.domain.levels import Level
+from daemon.domain.notifications import Notice
 from daemon.notify.catalogue import REJECT_URL, Locale
 from daemon.notify.client import Answer, Http
 from daemon.notify.cutting import utf16

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from daemon.domain.channels import NtfyConfig
-from daemon.domain.notifications import Action, Level, Notice, Press
+from daemon.domain.levels import Level
+from daemon.domain.notifications import Action, Notice, Press
 from daemon.notify.catalogue import Locale
 from daemon.notify.client import Answer, Http
 from daemon.notify.cutting import cut, utf8

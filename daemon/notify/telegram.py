@@ -1,5 +1,6 @@
 """Telegram: messages with buttons through the Bot API (https://core.telegram.org/bots/api), and who pressed them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -103,11 +104,11 @@ async def check(http: Http, config: TelegramConfig) -> None:
     await _call(http, config, "getMe", {})
 
 
-async def updates(http: Http, config: TelegramConfig, offset: int, seconds: int) -> tuple[list[Press], int]:
-    """Wait for presses of buttons; return them and the offset that confirms them at the next call.
+async def updates(http: Http, config: TelegramConfig, offset: int, seconds: int) -> tuple[list[object], int]:
+    """Wait for updates of the bot; return them and the offset that confirms them at the next call.
 
     Args:
-        http, config: whom to ask.
+        http, config: whom to ask; every chat of the bot is answered alike.
         offset: the first update that is wanted; 0 for all that are not confirmed.
         seconds: to wait if there is none.
 
@@ -118,15 +119,26 @@ async def updates(http: Http, config: TelegramConfig, offset: int, seconds: int)
     found = await _call(http, config, "getUpdates", body, wait=seconds)
     if not isinstance(found, list):
         raise SendFailed("not an answer of the Bot API")
-    presses = []
     for raw in found:
         number = raw.get("update_id") if isinstance(raw, dict) else None
         if isinstance(number, int):
             offset = max(offset, number + 1)
-        press = _press(config, raw)
-        if press is not None:
-            presses.append(press)
-    return presses, offset
+    return found, offset
+
+
+def press_of(configs: Sequence[TelegramConfig], update: object) -> tuple[int, Press] | None:
+    """Return the press in an update and the channel it belongs to; None if it is none.
+
+    Args:
+        configs: of the bot's channels; a press in no chat of theirs is the first one's, and not allowed.
+        update: as `updates` returned it.
+    """
+    for number, config in enumerate(configs):
+        press = _press(config, update)
+        if press is not None and press.allowed:
+            return number, press
+    press = _press(configs[0], update)
+    return (0, press) if press is not None else None
 
 
 async def tell(http: Http, config: TelegramConfig, press: Press, outcome: str, *, edit: bool) -> None:
@@ -134,7 +146,7 @@ async def tell(http: Http, config: TelegramConfig, press: Press, outcome: str, *
 
     Args:
         http, config: whom to tell.
-        press: as `updates` returned it.
+        press: as `press_of` returned it.
         outcome: one line.
         edit: whether the message changes.
 

@@ -125,6 +125,15 @@ class Store(Protocol):
         """Return raw audit rows for verification: the ten hashed columns, then prev_hash and hash."""
         ...
 
+    async def count_events(self, after: int, through: int, since: int) -> dict[str, int]:
+        """Return how many events there are of each type and of each severity.
+
+        Args:
+            after, through: sequence numbers; the first is not counted, the last is.
+            since: Unix seconds; older ones are not counted.
+        """
+        ...
+
     async def head(self) -> ChainHead:
         """Return the newest event's sequence number and hash."""
         ...

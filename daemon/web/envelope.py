@@ -13,7 +13,7 @@ from daemon.domain.errors import DaemonError
 from daemon.log import Log
 from daemon.web.context import RequestContext, attach
 from daemon.web.hosts import HostPolicy
-from daemon.web.limits import MAX_BODY, RateWindow, accepts, is_routable, limited_body
+from daemon.web.limits import LINK_PATH, MAX_BODY, RateWindow, accepts, is_routable, limited_body
 from daemon.web.problems import problem_for
 
 Scope = MutableMapping[str, Any]
@@ -148,7 +148,10 @@ class Envelope:
             and (refused := self._hosts.check_host(host))
         ):
             raise refused
-        if b"origin" in seen and (refused := self._hosts.check_origin(seen[b"origin"])):
+        # A page under `no-referrer` posts its form with `Origin: null`; nobody can make a browser post to a link
+        # whose token he does not know.
+        origin = None if scope["path"].startswith(LINK_PATH) else seen.get(b"origin")
+        if origin is not None and (refused := self._hosts.check_origin(origin)):
             raise refused
         if b"content-length" in seen and int(seen[b"content-length"]) > MAX_BODY:
             raise DaemonError(errors.BODY_TOO_LARGE)

@@ -17,6 +17,8 @@ EVENT_STREAM = b"text/event-stream"
 """The media type of Server-Sent Events (WHATWG HTML, section 9.2)."""
 EVENT_STREAM_PATHS = frozenset(("/v1/owner/events", "/v1/session/events"))
 """What is answered as such."""
+LINK_PATH = "/reject/"
+"""Where the reject links lead; what stands after it is a credential."""
 WINDOW = 60.0
 """Seconds of a rate window."""
 
@@ -97,8 +99,13 @@ def is_routable(raw_path: bytes) -> bool:
 
 
 def accepts(accept: bytes, path: str) -> bool:
-    """Return whether an Accept header takes what a path answers: JSON, or an event stream where there is one."""
-    return accepts_json(accept) or (path.rstrip("/") in EVENT_STREAM_PATHS and accepts_events(accept))
+    """Return whether an Accept header takes what a path answers: JSON, or an event stream or a page where there is one.
+
+    The pages of `/reject/` are for browsers of all kinds and for programs that show previews: they take any header.
+    """
+    if accepts_json(accept) or path.startswith(LINK_PATH):
+        return True
+    return path.rstrip("/") in EVENT_STREAM_PATHS and accepts_events(accept)
 
 
 @lru_cache(64)

@@ -46,6 +46,7 @@ _EVERYWHERE = (
 )
 _OF_GROUP: dict[Group, tuple[ErrorKind, ...]] = {
     "public": (),
+    "link": (),
     "owner": (errors.INVALID_MASTER_PASSWORD, errors.MASTER_AUTH_LOCKED),
     "agent": (
         errors.INVALID_TOKEN,
@@ -60,6 +61,7 @@ _OF_GROUP: dict[Group, tuple[ErrorKind, ...]] = {
 }
 _SECURITY: dict[Group, list[dict[str, list[str]]]] = {
     "public": [],
+    "link": [],
     "owner": [{"masterPassword": []}, {"masterPasswordB64": []}, {"ownerTicket": []}],
     "agent": [{"sessionToken": []}],
 }
@@ -111,7 +113,8 @@ def build(app: Litestar) -> dict[str, Any]:
 def _operation(path: str, handler: HTTPRouteHandler, types: set[Any]) -> dict[str, Any]:
     described: Operation = handler.opt["describes"]
     group: Group = handler.opt["group"]
-    types.add(described.answer)
+    if not described.html:
+        types.add(described.answer)
     made: dict[str, Any] = {
         "operationId": handler.handler_name,
         "summary": described.summary,
@@ -129,8 +132,11 @@ def _operation(path: str, handler: HTTPRouteHandler, types: set[Any]) -> dict[st
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-    schema = {"type": "string", "format": "uuid"}
-    return [{"name": name, "in": "path", "required": True, "schema": schema} for name in names]
+    return [{"name": name, "in": "path", "required": True, "schema": _path_schema(name)} for name in names]
+
+
+def _path_schema(name: str) -> dict[str, Any]:
+    return {"type": "string", "format": "uuid"} if name.endswith("_id") else {"type": "string"}
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
@@ -150,7 +156,7 @@ def _request_body(body: type[Body]) -> dict[str, Any]:
 
 
 def _responses(described: Operation, group: Group, status: int, path: str) -> dict[str, Any]:
-    content = _stream_content(described) if described.streams else _json_content(described)
+    content = _content(described)
     success: dict[str, Any] = {"description": described.summary, "content": content}
     if described.listed:
         success["headers"] = {"Link": {"description": "The next page, if any.", "schema": {"type": "string"}}}
@@ -160,6 +166,12 @@ def _responses(described: Operation, group: Group, status: int, path: str) -> di
         content = known.setdefault("content", {})
         known["content"] = content | {MEDIA_TYPE: _problem_content(kinds, path)}
     return made
+
+
+def _content(described: Operation) -> dict[str, Any]:
+    if described.html:
+        return {"text/html": {"schema": {"type": "string"}, "example": "<!doctype html>…"}}
+    return _stream_content(described) if described.streams else _json_content(described)
 
 
 def _json_content(described: Operation) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from daemon import config, log_events
-from daemon.app import make_app
+from daemon.web.application import make_app
 from daemon.domain.clock import DomainClock
 from daemon.domain.errors import CATALOGUE
 from daemon.web.middleware.rate import SessionRates

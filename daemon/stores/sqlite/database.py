@@ -190,6 +190,10 @@ class SQLiteStore:
         """Return raw audit rows for verification."""
         return await self._readers.run(lambda raw: events.rows_after(raw, after, limit))
 
+    async def count_events(self, after: int, through: int, since: int) -> dict[str, int]:
+        """Return how many events there are of each type and of each severity."""
+        return await self._readers.run(lambda raw: events.count(raw, after, through, since))
+
     async def head(self) -> ChainHead:
         """Return the newest event's sequence number and hash."""
         return self._writer.head

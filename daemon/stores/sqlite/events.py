@@ -112,6 +112,18 @@ def incident_minutes(raw: sqlite3.Connection, agent_id: str, now: int) -> frozen
     return frozenset(row[0] for row in raw.execute(_INCIDENTS, values))
 
 
+def count(raw: sqlite3.Connection, after: int, through: int, since: int) -> dict[str, int]:
+    """Return how many events there are of each type and of each severity."""
+    found: dict[str, int] = {}
+    for column in ("event_type", "severity"):
+        sql = (
+            f"SELECT {column}, count(*) FROM audit_log WHERE id > ? AND id <= ? AND timestamp >= ?"  # noqa: S608
+            f" GROUP BY {column}"
+        )
+        found.update(raw.execute(sql, (after, through, since)).fetchall())
+    return found
+
+
 def rows_after(raw: sqlite3.Connection, after: int, limit: int) -> list[Sequence[Any]]:
     """Return raw rows in order."""
     return raw.execute(_AFTER, (after, limit)).fetchall()
