@@ -220,13 +220,13 @@ def test_events_that_were_committed_but_never_announced_are_shown_too(live: Live
 # --- a client that does not read
 
 
-def silent(live: LiveDaemon, position: int = 0) -> socket.socket:
-    """Open the owner's stream over the unix socket and read nothing of it."""
+def silent(live: LiveDaemon, before: str = "") -> socket.socket:
+    """Open the owner's stream over the unix socket, after another request perhaps, and read nothing of it."""
     client = socket.socket(socket.AF_UNIX)
     client.connect(str(live.home.socket_path))
     client.send(
-        f"GET /v1/owner/events HTTP/1.1\r\nHost: localhost\r\nX-Master-Password: {PASSWORD}\r\n"
-        f"Last-Event-ID: {position}\r\n\r\n".encode()
+        f"{before}GET /v1/owner/events HTTP/1.1\r\nHost: localhost\r\nX-Master-Password: {PASSWORD}\r\n"
+        f"Last-Event-ID: 0\r\n\r\n".encode()
     )
     return client
 
@@ -261,6 +261,15 @@ def test_a_client_that_does_not_read_is_cut_off_and_resumes(launch: Launch) -> N
     again = follow(live, Last_Event_ID=str(got[-1]))
     again.wait(lambda: again.ids and again.ids[-1] == head)
     assert again.ids == list(range(got[-1] + 1, head + 1))
+
+
+def test_a_client_that_leaves_an_answer_before_the_stream_unread_is_cut_off(launch: Launch) -> None:
+    live = launch(streams=StreamLimits(send_seconds=0.3))
+    live.owner.get("/v1/agents")
+    client = silent(live, before="GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    wait_for(lambda: open_streams(live) == 1)
+    wait_for(lambda: open_streams(live) == 0, 3)
+    client.close()
 
 
 def test_a_client_that_does_not_read_does_not_hold_up_the_stop(live: LiveDaemon) -> None:
