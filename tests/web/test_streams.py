@@ -1,5 +1,6 @@
 """Live events: whole and in order, for whom they concern, for as long as they may be seen."""
 
+import http.client
 import json
 import socket
 import threading
@@ -7,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
 from daemon.web.streams import StreamLimits
@@ -18,6 +19,7 @@ from tests.support.streams import Follower
 
 Launch = Callable[..., LiveDaemon]
 OWN = "/v1/session/events"
+OWNER = {"X-Master-Password": PASSWORD}
 
 
 @pytest.fixture(scope="module")
@@ -141,13 +143,16 @@ def test_a_client_that_comes_back_misses_nothing_and_sees_nothing_twice(tmp_path
 
     def write() -> None:
         while not stop.is_set():
+            connection = http.client.HTTPConnection(urlsplit(daemon.url).netloc, timeout=5)
             try:
-                httpx.post(
-                    f"{daemon.url}/v1/agents", json={"name": "a"}, headers={"X-Master-Password": PASSWORD},
-                    trust_env=False,
-                )  # fmt: skip
-            except httpx.HTTPError:
+                connection.request(
+                    "POST", "/v1/agents", b'{"name": "a"}', {**OWNER, "Content-Type": "application/json"}
+                )
+                connection.getresponse()
+            except (OSError, http.client.HTTPException):
                 stop.wait(0.02)
+            finally:
+                connection.close()
 
     def read(count: int) -> None:
         more = {"Last_Event_ID": str(seen[-1])} if seen else {"Last_Event_ID": "0"}
@@ -220,13 +225,13 @@ def test_events_that_were_committed_but_never_announced_are_shown_too(live: Live
 # --- a client that does not read
 
 
-def silent(live: LiveDaemon, position: int = 0) -> socket.socket:
-    """Open the owner's stream over the unix socket and read nothing of it."""
+def silent(live: LiveDaemon, before: str = "") -> socket.socket:
+    """Open the owner's stream over the unix socket, after another request perhaps, and read nothing of it."""
     client = socket.socket(socket.AF_UNIX)
     client.connect(str(live.home.socket_path))
     client.send(
-        f"GET /v1/owner/events HTTP/1.1\r\nHost: localhost\r\nX-Master-Password: {PASSWORD}\r\n"
-        f"Last-Event-ID: {position}\r\n\r\n".encode()
+        f"{before}GET /v1/owner/events HTTP/1.1\r\nHost: localhost\r\nX-Master-Password: {PASSWORD}\r\n"
+        f"Last-Event-ID: 0\r\n\r\n".encode()
     )
     return client
 
@@ -261,6 +266,15 @@ def test_a_client_that_does_not_read_is_cut_off_and_resumes(launch: Launch) -> N
     again = follow(live, Last_Event_ID=str(got[-1]))
     again.wait(lambda: again.ids and again.ids[-1] == head)
     assert again.ids == list(range(got[-1] + 1, head + 1))
+
+
+def test_a_client_that_leaves_an_answer_before_the_stream_unread_is_cut_off(launch: Launch) -> None:
+    live = launch(streams=StreamLimits(send_seconds=0.3))
+    live.owner.get("/v1/agents")
+    client = silent(live, before="GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    wait_for(lambda: open_streams(live) == 1)
+    wait_for(lambda: open_streams(live) == 0, 3)
+    client.close()
 
 
 def test_a_client_that_does_not_read_does_not_hold_up_the_stop(live: LiveDaemon) -> None:
