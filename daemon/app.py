@@ -79,6 +79,7 @@ class Parts(msgspec.Struct):
             clock=self.clock,
             hosts=hosts,
             global_rpm=server.global_rpm,
+            locked=lambda: self.services.kill_switch.is_on,
         )
 
 

@@ -23,6 +23,8 @@ _BY_NAME: dict[str, Any] = {
     "hash": "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef",
     "kind": "sqlite",
     "openapi": "3.1.0",
+    "config": {"serverUrl": "https://ntfy.sh", "topic": "***", "authToken": None, "replyTopic": "***"},
+    "event": "SESSION_RENEWED",
     "metadata": {"team": "search"},
     "constraints": {"maxRenewals": 10, "allowedOperations": ["session.*", "sessions.renew"]},
     "details": {"renewalCount": 1},
@@ -64,4 +66,6 @@ def _value(name: str, kind: Any) -> Any:
         return get_args(kind)[0]
     if origin is list or (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
         return example(kind)
+    if origin is dict:
+        return {}
     return {int: 1, bool: False, str: "…"}.get(kind)
