@@ -21,6 +21,7 @@ from daemon.services.admin import About, Admin, load_secrets
 from daemon.services.agents import Agents
 from daemon.services.audit import Audit
 from daemon.services.auth import SessionAuth
+from daemon.services.backups import Backups
 from daemon.services.owner import PASSWORD_KEY, OwnerAuth, set_initial_password
 from daemon.services.sessions import Sessions
 from daemon.settings import Config
@@ -130,7 +131,7 @@ async def wire(
     """Connect everything around an open engine.
 
     Args:
-        home: for the initial password's file.
+        home: for the initial password's file and the backups.
         loaded: the configuration.
         log: the structured log.
         store: the engine; it is initialised.
@@ -155,6 +156,7 @@ async def wire(
         sessions=Sessions(store, signer, security),
         audit=Audit(store),
         admin=Admin(store, signer, security, about),
+        backups=Backups(store, home.backups),
         stop=stop,
     )
     rates = SessionRates(config.server.session_rpm, clock)

@@ -29,6 +29,10 @@ COMMANDS = {
     "password": "daemon.cli.secret:password",
     "logs": "daemon.cli.logs:logs",
     "audit": "daemon.cli.audit:audit",
+    "backup": "daemon.cli.backup:backup",
+    "restore": "daemon.cli.backup:restore",
+    "doctor": "daemon.cli.doctor:doctor",
+    "db": "daemon.cli.db:db",
     "config": "daemon.cli.configuration:config",
     "completion": "daemon.cli.completion:completion",
 }

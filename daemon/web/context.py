@@ -9,6 +9,7 @@ from daemon.services.admin import Admin
 from daemon.services.agents import Agents
 from daemon.services.audit import Audit
 from daemon.services.auth import SessionAuth
+from daemon.services.backups import Backups
 from daemon.services.caller import Caller
 from daemon.services.owner import OwnerAuth
 from daemon.services.sessions import Sessions
@@ -25,6 +26,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     sessions: Sessions
     audit: Audit
     admin: Admin
+    backups: Backups
     stop: Callable[[str], None]
 
 
