@@ -136,7 +136,7 @@ def _stage(source: Path, staging: Path) -> None:
 
 
 def _set_aside(database: Path, backups: Path) -> _Replaced:
-    """Keep a copy of the old database and read what outlives it; a damaged one is kept as it is.
+    """Keep the old database as it is, byte by byte, then fold it and read what outlives it.
 
     Raises:
         Refused: another program has it open.
@@ -144,7 +144,19 @@ def _set_aside(database: Path, backups: Path) -> _Replaced:
     """
     if not database.exists():
         return _Replaced()
-    replaced = _Replaced()
+    kept = files.unused(backups, f"daemon-before-restore-{stamp(int(time.time()))}", ".db")
+    try:
+        for suffix in ("", "-wal"):  # there is a write-ahead log where the daemon was killed
+            if Path(f"{database}{suffix}").exists():
+                files.copy_new(Path(f"{database}{suffix}"), Path(f"{kept}{suffix}"))
+        return _taken_over(database, kept)
+    except BaseException:
+        files.discard(kept)
+        raise
+
+
+def _taken_over(database: Path, kept: Path) -> _Replaced:
+    replaced = _Replaced(kept=kept)
     try:
         _fold(database)
         with inspection.look(database) as read:
@@ -153,10 +165,6 @@ def _set_aside(database: Path, backups: Path) -> _Replaced:
     except sqlite3.DatabaseError as error:
         if sqlite_file.result_code(error) not in _UNREADABLE:
             raise
-    replaced.kept = files.unused(backups, f"daemon-before-restore-{stamp(int(time.time()))}", ".db")
-    if Path(f"{database}-wal").exists():  # only beside a damaged one
-        files.copy_new(Path(f"{database}-wal"), Path(f"{replaced.kept}-wal"))
-    files.copy_new(database, replaced.kept)
     return replaced
 
 

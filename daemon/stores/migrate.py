@@ -81,13 +81,13 @@ def schema_version(database: Path) -> int:
 
 
 def accepted_version(database: Path) -> int:
-    """Return the version of a database if this program may work with it, without changing it; 0 where it is empty.
+    """Return the version of a database at rest if this program may work with it; 0 where it is empty.
 
     Raises:
         MigrationError: as `migrate`.
     """
-    with _in_one_line(database):
-        return _verify(database, load(data_file("migrations")), *_look(database))
+    with _in_one_line(database), closing(sqlite_file.connect_traceless(database)) as connection:
+        return _verify(database, load(data_file("migrations")), *_ledger(connection))
 
 
 def migrate(
