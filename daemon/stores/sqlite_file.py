@@ -95,7 +95,7 @@ def check_pages(connection: sqlite3.Connection) -> None:
     """
     (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if finding != "ok":
-        raise DamagedError(f"the database is damaged ({finding}); restore a backup")
+        raise DamagedError(f"the database is damaged ({' '.join(finding.split())}); restore a backup")
 
 
 def staging(database: Path) -> Path:

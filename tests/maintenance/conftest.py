@@ -34,7 +34,7 @@ class Past(NamedTuple):
 @pytest.fixture(scope="session")
 def _past(tmp_path_factory: pytest.TempPathFactory) -> Past:
     place = tmp_path_factory.mktemp("past")
-    live = LiveDaemon(place / "home", FakeTime(1_790_000_000))
+    live = LiveDaemon(place / "home", FakeTime(1_750_000_000))
     try:
         session = live.new_session(live.new_agent("early"))
         live.call(lambda daemon: daemon.parts.services.audit.verify())

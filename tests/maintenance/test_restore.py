@@ -47,7 +47,7 @@ def test_a_restore_revokes_every_session_keeps_the_old_database_and_says_what_it
     assert kept.name.startswith("daemon-before-restore-")
     assert (kept.stat().st_mode & 0o777, len(kept.read_bytes())) == (0o600, len(old))
     assert {name for (name,) in read(kept, "SELECT name FROM agents")} == {"early", "late"}
-    live = LiveDaemon(past.root, FakeTime(1_790_001_000))
+    live = LiveDaemon(past.root, FakeTime(1_750_001_000))
     try:
         assert [agent["name"] for agent in live.owner.get("/v1/agents").json()] == ["early"]
         assert live.agent(past.session["token"]).get("/v1/session").json()["code"] == "SESSION_REVOKED"
@@ -68,7 +68,7 @@ def test_a_restore_revokes_every_session_keeps_the_old_database_and_says_what_it
 def test_keep_sessions_keeps_them_with_a_warning(past: Past) -> None:
     ended = cli(past.root, "restore", str(past.backup), "--yes", "--keep-sessions")
     assert (ended.code, "look reused" in ended.err) == (0, True)
-    live = LiveDaemon(past.root, FakeTime(1_790_001_000))
+    live = LiveDaemon(past.root, FakeTime(1_750_001_000))
     try:
         assert live.agent(past.session["token"]).get("/v1/session").status_code == 200
     finally:
@@ -240,7 +240,7 @@ def test_killed_at_any_step_either_the_old_database_or_the_new_one_is_there_whol
     assert seen == sorted(seen), "once the new database is there it stays"
     assert set(seen) == {False, True}
     for number in (done["tried"][seen.index(True) - 1], done["tried"][seen.index(True)]):
-        live = LiveDaemon(tmp_path / "runs" / str(number), FakeTime(1_790_001_000))
+        live = LiveDaemon(tmp_path / "runs" / str(number), FakeTime(1_750_001_000))
         assert live.owner.get("/v1/admin/audit/verify").json()["valid"] is True
         live.stop()
         assert not list((tmp_path / "runs" / str(number)).rglob("*.restoring*"))
