@@ -14,6 +14,9 @@ import pytest
 
 from daemon.domain.chain import verify
 from daemon.files import sha256
+from daemon.maintenance.exclusive import Refused
+from daemon.maintenance.restore import Restored, restore
+from daemon.settings import LogSettings
 from tests.maintenance.conftest import Past
 from tests.stores.migration_help import add_agent, first_migrations, insert, upgrade
 from tests.support.daemon_process import REPOSITORY, DaemonProcess, cli, environment
@@ -103,11 +106,14 @@ LATCHES = [
 ]
 
 
+def restored(past: Past) -> Restored:
+    return restore(past.home, past.home.database, past.backup, LogSettings(), keep_sessions=False)
+
+
 @pytest.mark.parametrize(("latch", "stays"), LATCHES)
 def test_a_kill_switch_that_is_on_stays_on(past: Past, latch: str, stays: bool) -> None:
     write(past.root / "daemon.db", f"INSERT INTO key_value_store VALUES ('kill_switch', '{latch}', 1)")
-    ended = cli(past.root, "restore", str(past.backup), "--yes", "--json")
-    assert ended.json()["killSwitchKept"] is stays
+    assert restored(past).kill_switch_kept is stays
     found = read(past.root / "daemon.db", "SELECT value FROM key_value_store WHERE key = 'kill_switch'")
     assert found == ([(latch,)] if stays else [])
 
@@ -165,11 +171,18 @@ def test_what_is_no_whole_backup_is_refused_in_one_line_and_nothing_changes(
 ) -> None:
     damage(past.backup)
     before = files(past.root)
-    ended = cli(past.root, "restore", str(past.backup), "--yes")
-    assert (ended.code, ended.err.count("\n")) == (1, 1), ended.err
-    assert str(past.backup) in ended.err
-    assert "restoring" not in ended.err
+    with pytest.raises(Refused) as refused:
+        restored(past)
+    assert str(past.backup) in refused.value.problem
+    assert "\n" not in f"{refused.value.problem} {refused.value.cure}"
+    assert "restoring" not in refused.value.problem
     assert files(past.root) == before
+
+
+def test_the_command_tells_a_refusal_in_one_line(past: Past) -> None:
+    newer(past.backup)
+    ended = cli(past.root, "restore", str(past.backup), "--yes")
+    assert (ended.code, ended.err.count("\n"), "install a newer version" in ended.err) == (1, 1, True)
 
 
 def test_an_older_backup_is_brought_to_the_schema_of_the_program(past: Past, tmp_path: Path) -> None:
