@@ -21,7 +21,7 @@ def partial(target: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be made.
     """
-    made = target.with_name(f"{target.name}{PARTIAL}")
+    made = target.with_name(f".{target.name}{PARTIAL}")
     discard(made)
     os.close(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
@@ -79,8 +79,9 @@ def discard(database: Path) -> None:
 
 def discard_partials(directory: Path) -> None:
     """Remove what a crash left half-made; the caller holds the lock of the home that the directory belongs to."""
-    for path in directory.glob(f"*{PARTIAL}*"):
-        path.unlink(missing_ok=True)
+    for pattern in (f".*{PARTIAL}", f".*{PARTIAL}-*"):
+        for path in directory.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

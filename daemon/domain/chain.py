@@ -55,7 +55,7 @@ class ChainWalk:
     def take(self, row: Row) -> bool:
         """Take the next row and return whether it fits; once one does not, the walk is over."""
         if not self._events:
-            self.before = ChainHead(seq=row[0] - 1, hash=row[10])
+            self.before = ChainHead(seq=row[0] - 1, hash=str(row[10]))
             self.seq, self._hash = self.before.seq, self.before.hash
         expected = chain_hash(self._hash, row[:10])
         if row[0] != self.seq + 1 or row[10] != self._hash or row[11] != expected:

@@ -131,8 +131,10 @@ def _stage(source: Path, staging: Path) -> None:
     except MigrationError as error:
         raise Refused(str(error).replace(f"{staging}: ", f"{source}: ", 1)) from error
     except (sqlite3.Error, OSError) as error:
-        reason = sqlite_file.reason(error).replace("; restore a backup", "")
-        raise Refused(f"{source}: {reason}", "name another backup") from error
+        reason = sqlite_file.reason(error)
+        if "restore a backup" in reason:  # which is just what fails
+            raise Refused(f"{source}: {reason.partition(';')[0]}", "name another backup") from error
+        raise Refused(f"{source}: {reason}") from error
 
 
 def _set_aside(database: Path, backups: Path) -> _Replaced:
@@ -238,6 +240,7 @@ def _decide(rows: Rows, now: int, *, replaced: _Replaced, sha256: str) -> Outcom
 
 def _put_in_place(staging: Path, database: Path) -> None:
     """Give the successor its name; nothing of the old one's write-ahead log may be there by then."""
+    _fold(staging)
     files.sync(staging)
     for suffix in ("-wal", "-shm"):
         Path(f"{database}{suffix}").unlink(missing_ok=True)

@@ -109,7 +109,7 @@ def test_a_broken_chain_is_not_backed_up(live: LiveDaemon) -> None:
 
 
 def test_what_a_killed_backup_left_half_made_goes_at_the_next_start(past: Past) -> None:
-    leftovers = [past.home.backups / "daemon.partial", past.home.backups / "daemon.partial-journal"]
+    leftovers = [past.home.backups / ".daemon.partial", past.home.backups / ".daemon.partial-journal"]
     leftovers.append(past.root / "daemon.db.restoring")
     for path in leftovers:
         path.write_bytes(b"half")
