@@ -27,11 +27,13 @@ CREATE TABLE agents (
   suspended_at INTEGER,
   suspension_reason TEXT,
   owner_address TEXT,
-  owner_verified INTEGER NOT NULL DEFAULT 0 CHECK (owner_verified IN (0, 1))
+  owner_verified INTEGER NOT NULL DEFAULT 0 CHECK (owner_verified IN (0, 1)),
+  suspended_by TEXT CHECK (suspended_by IN ('owner', 'kill_switch', 'auto_stop'))  -- recovery brings back its own alone
 );
 CREATE UNIQUE INDEX idx_agents_public_key ON agents (public_key) WHERE public_key IS NOT NULL;
 CREATE INDEX idx_agents_created_at ON agents (created_at, id);  -- lists page by it
 CREATE INDEX idx_agents_owner_address ON agents (owner_address);
+CREATE INDEX idx_agents_status ON agents (status);
 
 -- Sessions. Whether a token may be used (ACTIVE, EXPIRED, REVOKED) is derived from the times, never stored;
 -- what a session is doing is its state.
@@ -70,7 +72,8 @@ CREATE TABLE sessions (
   user_id TEXT,
   workspace_id TEXT,
   metadata TEXT NOT NULL DEFAULT '{}',
-  created_by TEXT NOT NULL DEFAULT 'api' CHECK (created_by IN ('api', 'cli', 'run', 'process'))
+  created_by TEXT NOT NULL DEFAULT 'api' CHECK (created_by IN ('api', 'cli', 'run', 'process')),
+  expiry_warned_at INTEGER  -- SESSION_EXPIRING_SOON is emitted once a session
 );
 CREATE UNIQUE INDEX idx_sessions_token_hash ON sessions (token_hash);
 CREATE UNIQUE INDEX idx_sessions_previous_token_hash ON sessions (previous_token_hash)
@@ -114,6 +117,8 @@ CREATE TABLE audit_log (
 CREATE INDEX idx_audit_log_session_id ON audit_log (session_id, id);
 CREATE INDEX idx_audit_log_agent_id ON audit_log (agent_id, id);
 CREATE INDEX idx_audit_log_event_type ON audit_log (event_type, id);
+CREATE INDEX idx_audit_log_incidents ON audit_log (agent_id, timestamp)
+  WHERE event_type IN ('TOKEN_REUSED', 'CONSTRAINT_VIOLATED', 'AUTO_STOP_TRIGGERED');  -- what auto-stop counts
 
 CREATE TRIGGER audit_log_refuses_update BEFORE UPDATE ON audit_log
 BEGIN
@@ -137,7 +142,7 @@ CREATE TABLE notification_channels (
   id TEXT PRIMARY KEY NOT NULL,
   type TEXT NOT NULL CHECK (type IN ('TELEGRAM', 'DISCORD', 'NTFY', 'WEBHOOK')),
   name TEXT NOT NULL,
-  config TEXT NOT NULL,  -- JSON; its credentials are sealed
+  config TEXT NOT NULL,  -- sealed whole with the home's seal.key: the file alone tells nobody's credentials
   priority INTEGER NOT NULL DEFAULT 0,  -- higher is tried first
   min_level TEXT NOT NULL DEFAULT 'INFO' CHECK (min_level IN ('INFO', 'WARNING', 'CRITICAL')),
   events TEXT,  -- JSON list; absent: all
@@ -146,6 +151,43 @@ CREATE TABLE notification_channels (
   created_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL
 );
+
+-- What the owner is still to be told, written in the transaction of its event; kept after that to know repetitions.
+CREATE TABLE notification_outbox (
+  id INTEGER PRIMARY KEY,
+  seq INTEGER NOT NULL,  -- the event
+  channel_id TEXT REFERENCES notification_channels (id),  -- absent: the first channel that succeeds
+  event TEXT NOT NULL,
+  level TEXT NOT NULL CHECK (level IN ('INFO', 'WARNING', 'CRITICAL')),
+  agent_id TEXT,
+  session_id TEXT,
+  reference_id TEXT,
+  dedup_key TEXT,  -- absent: never a repetition
+  created_at INTEGER NOT NULL,
+  attempts INTEGER NOT NULL DEFAULT 0,
+  next_attempt_at INTEGER NOT NULL,
+  done_at INTEGER
+);
+CREATE INDEX idx_notification_outbox_due ON notification_outbox (level, next_attempt_at) WHERE done_at IS NULL;
+CREATE INDEX idx_notification_outbox_done ON notification_outbox (done_at) WHERE done_at IS NOT NULL;
+CREATE INDEX idx_notification_outbox_dedup ON notification_outbox (dedup_key, created_at) WHERE dedup_key IS NOT NULL;
+
+-- What may be answered from the phone or through a link: one single-use token a message, its hash alone.
+CREATE TABLE answers (
+  token_hash TEXT PRIMARY KEY NOT NULL,
+  channel_id TEXT REFERENCES notification_channels (id),  -- absent: a link
+  seq INTEGER NOT NULL,  -- the event that the message told of
+  session_id TEXT,
+  agent_id TEXT,
+  actions TEXT NOT NULL,  -- JSON list
+  created_at INTEGER NOT NULL,
+  reject_until INTEGER,  -- rejecting is over then; the other actions at expires_at
+  expires_at INTEGER NOT NULL,
+  used_at INTEGER,
+  used_action TEXT
+);
+CREATE INDEX idx_answers_session_id ON answers (session_id) WHERE used_at IS NULL;
+CREATE INDEX idx_answers_expires_at ON answers (expires_at);
 
 -- Every attempt to reach the owner.
 CREATE TABLE notification_log (

@@ -5,40 +5,52 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-from litestar import Litestar, Router
-from litestar.middleware import DefineMiddleware
+from litestar import Litestar
 
 from daemon import __version__
 from daemon.bus import Bus
 from daemon.config import Loaded
 from daemon.crypto.passwords import PasswordHasher
+from daemon.crypto.seal_key import SealKey
 from daemon.crypto.tokens import TokenSigner
 from daemon.domain.clock import Clock
-from daemon.domain.events import Event, Origin
+from daemon.domain.events import Event, KillSwitchActivated, Origin
+from daemon.domain.notifications import EVENTS
 from daemon.home import Home
 from daemon.log import Log
+from daemon.notify.messenger import Messenger
 from daemon.services.admin import About, Admin, load_secrets
 from daemon.services.agents import Agents
+from daemon.services.answers import Answers
 from daemon.services.audit import Audit
 from daemon.services.auth import SessionAuth
 from daemon.services.backups import Backups
+from daemon.services.channel_seals import ChannelSeals
+from daemon.services.channels import Channels, Service
+from daemon.services.kill_switch import KillSwitch
+from daemon.services.notifications import Notifications as Outbox
 from daemon.services.owner import PASSWORD_KEY, OwnerAuth, set_initial_password
 from daemon.services.sessions import Sessions
-from daemon.settings import Config
+from daemon.services.summary import DailySummary
+from daemon.settings import Config, Notifications, Security
+from daemon.stores.sqlite.changes import Telling
 from daemon.stores.sqlite.database import SQLiteStore, open_store
+from daemon.web.application import make_app
 from daemon.web.context import Services
 from daemon.web.envelope import Envelope
 from daemon.web.hosts import HostPolicy
-from daemon.web.middleware.guards import OwnerGuard, SessionGuard
 from daemon.web.middleware.rate import SessionRates
-from daemon.web.options import NoAutomaticOptions
-from daemon.web.problems import handle_exception
-from daemon.web.routes import admin, agents, own, public, sessions
-from daemon.workers import Workers
+from daemon.web.streams import TICK_SECONDS, StreamLimits, Streams
+from daemon.workers import Worker, Workers
 
 FLUSH_SECONDS = 0.9
 SWEEP_SECONDS = 60.0
 CLOCK_SECONDS = 1.0
+DELIVER_SECONDS = 1.0
+LISTEN_SECONDS = 5.0
+HEALTH_SECONDS = 300.0
+SUMMARY_SECONDS = 20.0
+RETENTION_SECONDS = 3600.0
 CHECKPOINT_SECONDS = 3600.0
 CHECKPOINT_EVENTS = 1000
 
@@ -54,6 +66,7 @@ class Parts(msgspec.Struct):
     services: Services
     workers: Workers
     rates: SessionRates
+    messenger: Messenger
     app: Litestar
 
     def envelope(self, port: int | None) -> Envelope:
@@ -75,13 +88,12 @@ def database_path(home: Home, config: Config) -> Path:
     return config.database.path or home.database
 
 
-async def open_engine(home: Home, config: Config, clock: Clock, log: Log) -> SQLiteStore:
+async def open_engine(home: Home, config: Config, clock: Clock, log: Log, bus: Bus) -> SQLiteStore:
     """Open the migrated database; events go to the log after their commit.
 
     Raises:
         DaemonError: STORAGE_UNAVAILABLE.
     """
-    bus = Bus()
     bus.listen(log.audit)
     bus.listen(lambda event: _checkpoint_by_count(log, event))
     return await open_store(
@@ -126,7 +138,15 @@ async def matches(store: SQLiteStore, hasher: PasswordHasher, password: str) -> 
 
 
 async def wire(
-    home: Home, loaded: Loaded, log: Log, store: SQLiteStore, hasher: PasswordHasher, *, stop: Callable[[str], None]
+    home: Home,
+    loaded: Loaded,
+    log: Log,
+    store: SQLiteStore,
+    hasher: PasswordHasher,
+    *,
+    bus: Bus,
+    stream_limits: StreamLimits,
+    stop: Callable[[str], None],
 ) -> Parts:
     """Connect everything around an open engine.
 
@@ -136,6 +156,8 @@ async def wire(
         log: the structured log.
         store: the engine; it is initialised.
         hasher: verifies passwords.
+        bus: wakes whoever waits for events.
+        stream_limits: what live streams may take.
         stop: begins the ordinary stop; gets its reason.
 
     Raises:
@@ -146,59 +168,90 @@ async def wire(
     signer = TokenSigner(await load_secrets(store))
     security = config.security
     about = About(__version__, os.getpid(), clock.monotonic(), workers.statuses)
-    stored = await store.value(PASSWORD_KEY)
-    initial = home.initial_password_file
-    owner = OwnerAuth(store, hasher, security, stored or "", lambda: initial.unlink(missing_ok=True))
+    audit = Audit(store)
+    streams = Streams(audit, (await store.head()).seq, stream_limits)
+    bus.listen(streams.publish)
+    bus.listen(lambda event: streams.end_sessions() if event.type == KillSwitchActivated.type else None)
+    messages = _messages(home, config, store, log)
     services = Services(
-        owner=owner,
+        owner=await _owner(home, store, hasher, security),
         auth=SessionAuth(store, signer, security),
         agents=Agents(store),
         sessions=Sessions(store, signer, security),
-        audit=Audit(store),
+        audit=audit,
         admin=Admin(store, signer, security, about),
         backups=Backups(store, home.backups),
+        kill_switch=KillSwitch(store, security),
+        channels=messages.channels,
+        notifications=messages.notifications,
+        answers=messages.answers,
+        summary=DailySummary(store, config.notifications),
+        streams=streams,
         stop=stop,
     )
     rates = SessionRates(config.server.session_rpm, clock)
-    parts = Parts(config, log, clock, store, hasher, services, workers, rates, make_app(rates))
-    _add_workers(parts)
+    parts = Parts(config, log, clock, store, hasher, services, workers, rates, messages.messenger, make_app(rates))
+    store.telling = Telling(config.notifications.enabled, config.notifications.dedup_ttl)
+    _add_workers(parts, bus)
     return parts
 
 
-def make_app(rates: SessionRates) -> Litestar:
-    """Return the Litestar app: one router a group, each with its guard."""
-    return Litestar(
-        route_handlers=[
-            Router("/", route_handlers=public.HANDLERS, opt={"group": "public"}),
-            Router(
-                "/",
-                route_handlers=[*agents.HANDLERS, *sessions.HANDLERS, *admin.HANDLERS],
-                middleware=[OwnerGuard],
-                opt={"group": "owner"},
-            ),
-            Router(
-                "/",
-                route_handlers=own.HANDLERS,
-                middleware=[DefineMiddleware(SessionGuard, rates=rates)],
-                opt={"group": "agent"},
-            ),
-        ],
-        exception_handlers={Exception: handle_exception},
-        plugins=[NoAutomaticOptions()],
-        openapi_config=None,
-        logging_config=None,
-    )
+async def _owner(home: Home, store: SQLiteStore, hasher: PasswordHasher, security: Security) -> OwnerAuth:
+    stored = await store.value(PASSWORD_KEY)
+    initial = home.initial_password_file
+    return OwnerAuth(store, hasher, security, stored or "", lambda: initial.unlink(missing_ok=True))
 
 
-def _add_workers(parts: Parts) -> None:
+class _Messages(msgspec.Struct):
+    """What telling the owner takes."""
+
+    channels: Channels
+    notifications: Outbox
+    answers: Answers
+    messenger: Messenger
+
+
+def _messages(home: Home, config: Config, store: SQLiteStore, log: Log) -> _Messages:
+    settings = config.notifications
+    seals = ChannelSeals(SealKey(home.seal_key_file))
+    outbox = Outbox(store, settings, seals, config.server.public_url)
+    answers = Answers(store)
+    messenger = Messenger(outbox, answers, store.clock, log)
+    service = Service(messenger.check, messenger.send)
+    return _Messages(Channels(store, settings, seals, service), outbox, answers, messenger)
+
+
+def apply_notifications(parts: Parts, settings: Notifications) -> None:
+    """Take new notification settings while running."""
+    services = parts.services
+    services.channels.settings = services.notifications.settings = services.summary.settings = settings
+    parts.store.telling = Telling(settings.enabled, settings.dedup_ttl)
+
+
+def _add_workers(parts: Parts, bus: Bus) -> None:
     admin_service, store, config = parts.services.admin, parts.store, parts.config
     idle_check = min(15.0, config.security.idle_after / 4)
     parts.workers.add("activity", FLUSH_SECONDS, store.flush)
     parts.workers.add("sweeper", SWEEP_SECONDS, admin_service.sweep)
     parts.workers.add("idle", idle_check, admin_service.mark_idle)
+    parts.workers.add("streams", TICK_SECONDS, parts.services.streams.tick)
     parts.workers.add("clock", CLOCK_SECONDS, ClockWatch(parts).look)
+    services, messenger = parts.services, parts.messenger
+    deliver = parts.workers.add("notifications", DELIVER_SECONDS, messenger.deliver)
+    listen = parts.workers.add("answers", LISTEN_SECONDS, messenger.listen)
+    bus.listen(lambda event: _wake(event, deliver, listen))
+    parts.workers.add("channels", HEALTH_SECONDS, services.channels.check_all)
+    parts.workers.add("daily-summary", SUMMARY_SECONDS, services.summary.tell)
+    parts.workers.add("retention", RETENTION_SECONDS, services.notifications.purge)
     parts.workers.add("audit-checkpoint", CHECKPOINT_SECONDS, lambda: log_checkpoint(parts))
     parts.workers.add("wal-checkpoint", config.database.checkpoint_interval, store.checkpoint)
+
+
+def _wake(event: Event, deliver: Worker, listen: Worker) -> None:
+    if event.type in EVENTS:
+        deliver.woken.set()
+    elif event.type.startswith("CHANNEL_"):
+        listen.woken.set()
 
 
 async def log_checkpoint(parts: Parts) -> None:

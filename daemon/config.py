@@ -11,7 +11,18 @@ from typing import Any, get_origin
 import msgspec
 from msgspec import Struct
 
-from daemon.settings import KEYS, SECTIONS, Config, Database, Key, LogSettings, Security, Server, is_loopback
+from daemon.settings import (
+    KEYS,
+    SECTIONS,
+    Config,
+    Database,
+    Key,
+    LogSettings,
+    Notifications,
+    Security,
+    Server,
+    is_loopback,
+)
 
 __all__ = [
     "RELOADABLE",
@@ -20,6 +31,7 @@ __all__ = [
     "Database",
     "Loaded",
     "LogSettings",
+    "Notifications",
     "Security",
     "Server",
     "changed",
@@ -61,6 +73,7 @@ _FLAGS = {"server.port": "--port", "log.level": "--log-level"}
 
 RELOADABLE: frozenset[str] = frozenset(
     {"log.level", "log.format", "log.max_size_mb", "log.max_files", "server.global_rpm", "server.session_rpm"}
+    | {name for name in KEYS if name.startswith("notifications.")}
 )
 """The dotted keys that SIGHUP may change while the daemon runs."""
 

@@ -78,6 +78,11 @@ class Home(msgspec.Struct, frozen=True):
         return self.root / "daemon.json"
 
     @property
+    def seal_key_file(self) -> Path:
+        """The key that seals channel credentials; made with the first channel, and never in a backup."""
+        return self.root / "seal.key"
+
+    @property
     def backups(self) -> Path:
         """The directory of copies of the database."""
         return self.root / "backups"

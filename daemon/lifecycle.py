@@ -10,6 +10,7 @@ import uvloop
 
 from daemon import __version__
 from daemon.config import SECRET_VARIABLES, Loaded
+from daemon.domain.views import KillSwitchView
 from daemon.home import Home
 from daemon.running import Daemon
 from daemon.startup import EXIT_FAILED
@@ -92,5 +93,21 @@ def prepare(home: Home, loaded: Loaded, password: str) -> bool:
 
     async def main() -> bool:
         return await Daemon(home, loaded, password=password).initialise()
+
+    return asyncio.run(main())
+
+
+def stop_everything(home: Home, loaded: Loaded, reason: str) -> KillSwitchView:
+    """Activate the kill switch of a daemon that is down, so that it is on when it starts.
+
+    Raises:
+        StartError: it cannot be done.
+        AlreadyRunning: a daemon has the home.
+        DaemonError: KILL_SWITCH_ALREADY_ACTIVE.
+    """
+    os.umask(0o077)
+
+    async def main() -> KillSwitchView:
+        return await Daemon(home, loaded).stop_everything(reason)
 
     return asyncio.run(main())

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from daemon.domain.events import Fact
+from daemon.domain.events import Fact, kinds
 
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: dict[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -83,6 +83,18 @@ OPERATIONAL: dict[str, LogEvent] = {
     "storage.failed": _event("error", "The database could not be read or written.", "operation", "reason"),
     "worker.failed": _event("error", "A background task failed; it runs again.", "worker", "exception", "traceback"),
     "migration.applied": _event("info", "The database schema went one step forward.", "number", "name", "durationMs"),
+    "delivery.attempted": _event(
+        "info",
+        "A message was sent to a channel, or could not be.",
+        "channelId",
+        "eventType",
+        "eventSeq",
+        "status",
+        "error",
+    ),
+    "answers.unreachable": _event(
+        "warning", "A channel's service cannot be asked for the owner's answers.", "channelId", "reason"
+    ),
     "log.dropped": _event(
         "warning", "Lines were lost: disk full, too many, or nobody reads stdout.", "count", "stdout"
     ),
@@ -90,7 +102,7 @@ OPERATIONAL: dict[str, LogEvent] = {
 }
 """What the daemon says about itself; facts about agents and sessions are audit events."""
 
-AUDIT: dict[str, LogEvent] = {log_name(fact.type): _audit(fact) for fact in Fact.__subclasses__()}
+AUDIT: dict[str, LogEvent] = {log_name(fact.type): _audit(fact) for fact in kinds()}
 """Every audit event by its log name."""
 
 EVENTS: dict[str, LogEvent] = {**OPERATIONAL, **AUDIT}
@@ -132,8 +144,12 @@ def for_people(line: bytes) -> str:
     except msgspec.DecodeError:
         return _printable(line.decode(errors="replace").rstrip("\n"))
     time, level, event = (str(record.pop(key, "")) for key in ("ts", "level", "event"))
-    pairs = " ".join(f"{_printable(key)}={_value(value)}" for key, value in record.items() if value is not None)
-    return f"{_printable(time[11:23])} {_printable(level.upper()):7} {_printable(event):24} {pairs}".rstrip()
+    return f"{_printable(time[11:23])} {_printable(level.upper()):7} {_printable(event):24} {pairs(record)}".rstrip()
+
+
+def pairs(record: dict[str, Any]) -> str:
+    """Return `key=value` for every value that is not None, fit for a terminal."""
+    return " ".join(f"{_printable(key)}={_value(value)}" for key, value in record.items() if value is not None)
 
 
 def _value(value: Any) -> str:

@@ -7,6 +7,7 @@ import sys
 import time
 
 from daemon import __version__, app, config, files
+from daemon.bus import Bus
 from daemon.config import Loaded
 from daemon.crypto.passwords import PasswordHasher
 from daemon.domain.clock import DomainClock
@@ -48,6 +49,7 @@ class Opening:
         self.loaded = loaded
         self.clock = clock
         self.lock = HomeLock(home)
+        self.bus = Bus()
         self._stack = stack
         self._password = password
         self._foreground = foreground
@@ -131,7 +133,7 @@ class Opening:
             raise StartError(str(error)) from None
 
     async def _open_store(self) -> SQLiteStore:
-        store = await app.open_engine(self.home, self.loaded.config, self.clock, self.log)
+        store = await app.open_engine(self.home, self.loaded.config, self.clock, self.log, self.bus)
         self._stack.push_async_callback(store.close)
         return store
 

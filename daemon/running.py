@@ -12,14 +12,17 @@ from daemon import __version__, app, config
 from daemon.config import ConfigError, Loaded
 from daemon.domain.clock import DomainClock
 from daemon.domain.errors import DaemonError
-from daemon.domain.events import ConfigReloaded, DaemonStarted, DaemonStopped
+from daemon.domain.events import ConfigReloaded, DaemonStarted, DaemonStopped, Origin
+from daemon.domain.views import KillSwitchView
 from daemon.home import Home, HomeError
 from daemon.lock import RunInfo
 from daemon.log import Log
 from daemon.opening import Opening
+from daemon.services.kill_switch import KillSwitch
 from daemon.startup import StartError, log_again, notify, step
 from daemon.web.envelope import Envelope
 from daemon.web.server import Server, bind_tcp, bind_unix
+from daemon.web.streams import StreamLimits
 
 
 class Daemon:
@@ -32,6 +35,7 @@ class Daemon:
         foreground: also write the log to standard output.
         flags: of the command line, for a reload.
         clock: the domain clock.
+        stream_limits: what live streams may take.
     """
 
     def __init__(
@@ -43,12 +47,14 @@ class Daemon:
         foreground: bool = False,
         flags: Mapping[str, object] | None = None,
         clock: DomainClock | None = None,
+        stream_limits: StreamLimits | None = None,
     ) -> None:
         self.home = home
         self.loaded = loaded
         self.clock = clock or DomainClock(time.time, time.monotonic)
         self._foreground = foreground
         self._flags = flags or {}
+        self._stream_limits = stream_limits or StreamLimits()
         self._stack = contextlib.AsyncExitStack()
         self._opening = Opening(
             home, loaded, clock=self.clock, stack=self._stack, password=password, foreground=foreground
@@ -103,10 +109,30 @@ class Daemon:
         async with self._stack:
             return await self._opening.open()
 
+    async def stop_everything(self, reason: str) -> KillSwitchView:
+        """Activate the kill switch without serving.
+
+        Raises:
+            StartError: with the step's reason.
+            AlreadyRunning: another daemon has the home.
+            DaemonError: KILL_SWITCH_ALREADY_ACTIVE.
+        """
+        async with self._stack:
+            await self._opening.open()
+            switch = KillSwitch(self._opening.store, self.loaded.config.security)
+            return await switch.activate(reason, Origin("cli"))
+
     async def _start(self) -> None:
         await self._opening.open()
         wiring = app.wire(
-            self.home, self.loaded, self.log, self._opening.store, self._opening.hasher, stop=self.stop_soon
+            self.home,
+            self.loaded,
+            self.log,
+            self._opening.store,
+            self._opening.hasher,
+            bus=self._opening.bus,
+            stream_limits=self._stream_limits,
+            stop=self.stop_soon,
         )
         self.parts = await step("load the secrets", wiring)
         await step("recover", self._recover())
@@ -182,6 +208,7 @@ class Daemon:
         in_flight = self.envelope.in_flight
         self.log.emit("daemon.stopping", reason=self._reason or "asked to", inFlight=in_flight)
         self.envelope.begin_shutdown()
+        self.parts.services.streams.shut_down()
         limit = self.loaded.config.server.shutdown_timeout
         try:
             async with asyncio.timeout(limit + 2):
@@ -203,6 +230,7 @@ class Daemon:
         """Store what is only in memory; a disk that refuses it must not keep the daemon from stopping."""
         admin = self.parts.services.admin
         await self.parts.workers.stop()
+        await self.parts.messenger.close()
         try:
             await self.parts.store.flush()
             await admin.record(DaemonStopped(uptime=admin.uptime()))
@@ -236,5 +264,6 @@ class Daemon:
         )
         self.envelope.rate.limit = server.global_rpm
         self.parts.rates.limit = server.session_rpm
+        app.apply_notifications(self.parts, fresh.config.notifications)
         self.loaded = Loaded(config.reloaded(self.loaded.config, fresh.config), fresh.origins)
         await self.parts.services.admin.record(ConfigReloaded(applied=tuple(applied), ignored=tuple(ignored)))

@@ -129,6 +129,18 @@ class Security(Struct, frozen=True):
     master_cache_ttl: Annotated[
         int, Meta(ge=0, le=3_600, description="Seconds a verified password is remembered; 0 is never.")
     ] = 300
+    kill_switch_recovery_wait: Annotated[
+        int,
+        Meta(ge=0, le=86_400, description="Seconds between asking for recovery from the kill switch and getting it."),
+    ] = 0
+    auto_stop_threshold: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100,
+            description="Minutes of an hour with a security incident that suspend the agent; 0 is never.",
+        ),
+    ] = 5
     argon2_memory_kib: Annotated[
         int, Meta(ge=19_456, le=1_048_576, description="Memory of the password hash in KiB.")
     ] = 65_536
@@ -164,6 +176,26 @@ class Database(Struct, frozen=True):
         return Path("/" + self.url.removeprefix(_SQLITE).lstrip("/")) if self.url else None
 
 
+class Notifications(Struct, frozen=True):
+    """How the owner is told."""
+
+    enabled: Annotated[bool, Meta(description="Whether messages are sent at all.")] = True
+    min_channels: Annotated[int, Meta(ge=0, le=10, description="Enabled channels that must remain.")] = 0
+    locale: Annotated[Literal["en", "ko"], Meta(description="Language of the messages.")] = "en"
+    dedup_ttl: Annotated[
+        int, Meta(ge=0, le=86_400, description="Seconds in which an equal message is not sent again.")
+    ] = 300
+    retention_days: Annotated[int, Meta(ge=1, le=3_650, description="Days that the delivery log is kept.")] = 30
+    daily_summary: Annotated[
+        str,
+        _rule(
+            "Local time of the daily summary; empty is none.",
+            "empty or HH:MM",
+            lambda text: not text or re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", text) is not None,
+        ),
+    ] = ""
+
+
 class LogSettings(Struct, frozen=True):
     """What the structured log says and how it is kept."""
 
@@ -194,6 +226,7 @@ class Config(Struct, frozen=True):
     server: Server = Server()
     security: Security = Security()
     database: Database = Database()
+    notifications: Notifications = Notifications()
     log: LogSettings = LogSettings()
 
 

@@ -9,7 +9,7 @@ from daemon.log import Log
 
 
 class Worker:
-    """One task that runs at start and every `interval` seconds.
+    """One task that runs at start, every `interval` seconds, and as soon as `woken` is set.
 
     Args:
         name: as `GET /v1/admin/status` shows it.
@@ -21,6 +21,7 @@ class Worker:
         self.name = name
         self.interval = interval
         self._run = run
+        self.woken = asyncio.Event()
         self.last_run: int | None = None
         self.last_error: str | None = None
 
@@ -35,6 +36,14 @@ class Worker:
                 log.failure("worker.failed", error, worker=self.name)
             self.last_error = text
         self.last_run = clock.now()
+
+    async def rest(self) -> None:
+        """Wait for the interval to pass, or for `woken` to be set."""
+        try:
+            async with asyncio.timeout(self.interval):
+                await self.woken.wait()
+        except TimeoutError:
+            return
 
     def status(self) -> WorkerStatus:
         """Return how the task does."""
@@ -55,9 +64,10 @@ class Workers:
         self._workers: list[Worker] = []
         self._tasks: list[asyncio.Task[None]] = []
 
-    def add(self, name: str, interval: float, run: Callable[[], Awaitable[object]]) -> None:
-        """Add a task before `start`; arguments as of `Worker`."""
+    def add(self, name: str, interval: float, run: Callable[[], Awaitable[object]]) -> Worker:
+        """Add a task before `start` and return it; arguments as of `Worker`."""
         self._workers.append(Worker(name, interval, run))
+        return self._workers[-1]
 
     def statuses(self) -> list[WorkerStatus]:
         """Return how every task does."""
@@ -75,5 +85,6 @@ class Workers:
 
     async def _repeat(self, worker: Worker) -> None:
         while True:
+            worker.woken.clear()
             await worker.once(self._clock, self._log)
-            await asyncio.sleep(worker.interval)
+            await worker.rest()

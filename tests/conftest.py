@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.web.streams import StreamLimits
 from tests.support.live import FakeTime, LiveDaemon
 
 
@@ -37,8 +38,10 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., LiveDaemon]]:
     """Start daemons that are stopped after the test; arguments as of `LiveDaemon`."""
     started: list[LiveDaemon] = []
 
-    def start(root: Path | None = None, time: FakeTime | None = None, **env: str) -> LiveDaemon:
-        started.append(LiveDaemon(root or tmp_path / f"home{len(started)}", time, **env))
+    def start(
+        root: Path | None = None, time: FakeTime | None = None, streams: StreamLimits | None = None, **env: str
+    ) -> LiveDaemon:
+        started.append(LiveDaemon(root or tmp_path / f"home{len(started)}", time, streams, **env))
         return started[-1]
 
     yield start

@@ -50,7 +50,9 @@ def _make() -> Backup:
 
 @click.command(cls=base.Command)
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--keep-sessions", is_flag=True, help="Do not revoke the sessions that the backup has.")
+@click.option(
+    "--keep-sessions", is_flag=True, help="Do not revoke the backup's sessions (unless the kill switch is on)."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @base.json_option
 def restore(path: Path, keep_sessions: bool, yes: bool, as_json: bool) -> None:
@@ -69,6 +71,7 @@ def restore(path: Path, keep_sessions: bool, yes: bool, as_json: bool) -> None:
         done = maintenance.restore(
             home, database, path.expanduser().absolute(), loaded.config.log, keep_sessions=keep_sessions
         )
+    kept = keep_sessions and not done.kill_switch_kept
     if as_json:
         json_out(msgspec.json.encode(done))
     else:
@@ -77,12 +80,12 @@ def restore(path: Path, keep_sessions: bool, yes: bool, as_json: bool) -> None:
                 ("restored", done.database),
                 ("from", f"{path} (sha256 {done.backup_sha256})"),
                 ("kept", done.kept),
-                ("sessions", "kept" if keep_sessions else f"{done.sessions_revoked} revoked"),
+                ("sessions", "kept" if kept else f"{done.sessions_revoked} revoked"),
                 ("kill switch", "still on" if done.kill_switch_kept else None),
             ]
         )
     note("the master password is now the one of the backup")
-    if keep_sessions:
+    if kept:
         note("tokens renewed after the backup was made will be refused, or look reused")
 
 

@@ -4,13 +4,14 @@ import http.client
 import socket
 import urllib.parse
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from daemon.cli import base
 from daemon.cli.credentials import TICKET, Credential, Owner
-from daemon.cli.failure import FAILED, NOT_AUTHENTICATED, Failure, NotRunning
+from daemon.cli.failure import FAILED, NOT_AUTHENTICATED, Failure, NotRunning, Passing
 from daemon.cli.output import note, one_line
 from daemon.home import Home, HomeError
 from daemon.lock import lock_holder, read_info
@@ -60,6 +61,7 @@ class Problem(msgspec.Struct, frozen=True):
     code: str
     detail: str
     hint: str | None = None
+    retryable: bool = False
 
 
 def running_daemon(home: Home) -> Address:
@@ -77,7 +79,7 @@ def running_daemon(home: Home) -> Address:
         raise NotRunning(f"The daemon is not running in {home.root}", hint="start it: daemon start --detach")
     info = read_info(home)
     if info is None or info.pid != holder:
-        raise Failure(f"The daemon (pid {holder}) is starting or stopping", hint="try again in a moment")
+        raise Passing(f"The daemon (pid {holder}) is starting or stopping", hint="try again in a moment")
     return Address(info.url, info.socket)
 
 
@@ -142,7 +144,7 @@ class Client:
         for credential in self._owner.credentials():
             answer = self.send(method, target, body, credential.headers)
             if answer.status == 401 and credential.name == TICKET:
-                note("the owner ticket is over; using the master password")
+                note(_TICKET_OVER)
                 continue
             return accepted(answer, credential)
         raise Failure("No credential was accepted", NOT_AUTHENTICATED)
@@ -158,23 +160,55 @@ class Client:
     def send(self, method: str, target: str, body: object, headers: dict[str, str]) -> Answer:
         """Send one request and return whatever is answered; raises Failure where nothing is."""
         data = None if body is None else msgspec.json.encode(body)
-        sent = {"X-Daemon-Client": self._sender, "Accept": "application/json", "Connection": "close", **headers}
+        sent = {"Accept": "application/json", **headers}
         if data is not None:
             sent["Content-Type"] = "application/json"
+        with self._asked(method, target, data, sent) as response:
+            return self._read(response)
+
+    @contextmanager
+    def stream(self, path: str, headers: dict[str, str]) -> Iterator[http.client.HTTPResponse]:
+        """Yield an event stream that was opened as the owner; raises as `call`, a Passing where trying again may help.
+
+        Args:
+            path: the path, quoted.
+            headers: beyond the credential.
+        """
+        for credential in self._owner.credentials():
+            sent = {"Accept": "text/event-stream", **headers, **credential.headers}
+            with self._asked("GET", path, None, sent) as response:
+                if response.status == 401 and credential.name == TICKET:
+                    note(_TICKET_OVER)
+                    continue
+                if response.status != 200:
+                    accepted(self._read(response), credential)
+                yield response
+                return
+        raise Failure("No credential was accepted", NOT_AUTHENTICATED)
+
+    def _read(self, response: http.client.HTTPResponse) -> Answer:
+        where = self.at.socket or self.at.url
+        return Answer(response.status, response.read(_BODY_LIMIT), response.headers.get("Link"), where)
+
+    @contextmanager
+    def _asked(
+        self, method: str, target: str, data: bytes | None, headers: dict[str, str]
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Yield the answer to a request, to be read; raises Failure where there is none."""
         where = self.at.socket or self.at.url
         connection = None
         try:
             connection = self._connection()
+            sent = {"X-Daemon-Client": self._sender, "Connection": "close", **headers}
             connection.request(method, target, data, sent)
-            response = connection.getresponse()
-            return Answer(response.status, response.read(_BODY_LIMIT), response.headers.get("Link"), where)
+            yield connection.getresponse()
         except (ConnectionRefusedError, FileNotFoundError, socket.gaierror):
             raise NotRunning(f"No daemon answers at {where}", hint="start it: daemon start --detach") from None
         except TimeoutError:
-            raise Failure(f"The daemon at {where} did not answer within {self._timeout:g} s", hint=_LOGS) from None
+            raise Passing(f"The daemon at {where} did not answer within {self._timeout:g} s", hint=_LOGS) from None
         except OSError as error:
             reason = one_line(error.strerror or type(error).__name__)
-            raise Failure(f"The connection to {where} failed: {reason}", hint=_LOGS) from None
+            raise Passing(f"The connection to {where} failed: {reason}", hint=_LOGS) from None
         except (http.client.HTTPException, ValueError):
             raise _strange(where) from None
         finally:
@@ -199,6 +233,7 @@ class Client:
 
 
 _LOGS = "look at: daemon logs"
+_TICKET_OVER = "the owner ticket is over; using the master password"
 
 
 def accepted(answer: Answer, credential: Credential | None = None) -> Answer:
@@ -219,7 +254,8 @@ def accepted(answer: Answer, credential: Credential | None = None) -> Answer:
     if problem.code == "INVALID_MASTER_PASSWORD" and credential:
         hint = f"correct the password; it came from {credential.name}"
     code = NOT_AUTHENTICATED if answer.status == 401 or locked else FAILED
-    raise Failure(f"{problem.detail} ({problem.code})", code, hint=hint)
+    kind = Passing if problem.retryable and code == FAILED else Failure
+    raise kind(f"{problem.detail} ({problem.code})", code, hint=hint)
 
 
 def next_link(link: str | None) -> str | None:

@@ -25,5 +25,9 @@ class Failure(Exception):  # noqa: N818 (what the user is told, not a fault of t
         self.code = code
 
 
-class NotRunning(Failure):
+class Passing(Failure):
+    """A failure that may be over in a moment: the daemon is away, starting, stopping or busy."""
+
+
+class NotRunning(Passing):
     """No daemon runs in this home, or none answers at this URL."""

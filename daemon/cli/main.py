@@ -25,9 +25,11 @@ COMMANDS = {
     "agent": "daemon.cli.agent:agent",
     "session": "daemon.cli.session:session",
     "run": "daemon.cli.run:run",
+    "kill-switch": "daemon.cli.kill_switch:kill_switch",
     "secret": "daemon.cli.secret:secret",
     "password": "daemon.cli.secret:password",
     "logs": "daemon.cli.logs:logs",
+    "events": "daemon.cli.events:events",
     "audit": "daemon.cli.audit:audit",
     "backup": "daemon.cli.backup:backup",
     "restore": "daemon.cli.backup:restore",
@@ -57,6 +59,14 @@ class Root(base.Group):
         command: click.Command = getattr(import_module(module), name)
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; end in peace where nobody reads its output any more (click would make it a failure)."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _forget_stdout()
+            return OK
+
 
 @click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="daemon", message="%(prog)s %(version)s")
@@ -79,9 +89,6 @@ def run(arguments: Sequence[str]) -> int:
         return _tell(str(error), FAILED)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
-        _forget_stdout()
-        return OK
     except OSError as error:
         return _tell(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", FAILED)
     return code if isinstance(code, int) else OK

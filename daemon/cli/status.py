@@ -46,6 +46,7 @@ def _show(client: Client, answer: Answer, health: Health) -> None:
             ("socket", client.at.socket),
             ("home", base.home().root if base.url() is None else None),
             ("sessions", f"{health.active_session_count} active"),
+            ("kill switch", None if health.kill_switch == "NORMAL" else health.kill_switch),
         ]
     )
 

@@ -9,7 +9,7 @@ from daemon.domain.changes import Outcome, Rows
 from daemon.domain.errors import AGENT_EXISTS, AGENT_NOT_FOUND, AGENT_TERMINATED, DaemonError
 from daemon.domain.lifecycle import revoke_every
 from daemon.domain.requests import PatchAgent
-from daemon.domain.rows import Agent
+from daemon.domain.rows import Agent, SuspendedBy
 from daemon.domain.views import AgentView, TerminatedView
 
 OwnerState = Literal["NONE", "GRACE", "LOCKED"]
@@ -95,11 +95,16 @@ def suspend(rows: Rows, now: int, *, reason: str | None) -> Outcome[AgentView]:
     agent = require(rows.agent)
     if agent.status == "SUSPENDED":
         return Outcome(answer=view(agent))
-    updated = msgspec.structs.replace(
-        agent, status="SUSPENDED", suspended_at=now, suspension_reason=reason, updated_at=now
-    )
-    fact = events.AgentSuspended(agent_id=agent.id, reason=reason)
+    updated, fact = suspended(agent, now, by="owner", reason=reason)
     return Outcome(answer=view(updated), agent=updated, facts=(fact,))
+
+
+def suspended(agent: Agent, now: int, *, by: SuspendedBy, reason: str | None) -> tuple[Agent, events.AgentSuspended]:
+    """Return an active agent as suspended, with the fact."""
+    updated = msgspec.structs.replace(
+        agent, status="SUSPENDED", suspended_at=now, suspension_reason=reason, suspended_by=by, updated_at=now
+    )
+    return updated, events.AgentSuspended(agent_id=agent.id, reason=reason)
 
 
 def activate(rows: Rows, now: int, *, reason: str | None) -> Outcome[AgentView]:
@@ -111,9 +116,16 @@ def activate(rows: Rows, now: int, *, reason: str | None) -> Outcome[AgentView]:
     agent = require(rows.agent)
     if agent.status == "ACTIVE":
         return Outcome(answer=view(agent))
-    updated = msgspec.structs.replace(agent, status="ACTIVE", suspended_at=None, suspension_reason=None, updated_at=now)
-    fact = events.AgentActivated(agent_id=agent.id, reason=reason)
+    updated, fact = activated(agent, now, reason=reason)
     return Outcome(answer=view(updated), agent=updated, facts=(fact,))
+
+
+def activated(agent: Agent, now: int, *, reason: str | None) -> tuple[Agent, events.AgentActivated]:
+    """Return a suspended agent as active, with the fact."""
+    updated = msgspec.structs.replace(
+        agent, status="ACTIVE", suspended_at=None, suspension_reason=None, suspended_by=None, updated_at=now
+    )
+    return updated, events.AgentActivated(agent_id=agent.id, reason=reason)
 
 
 def terminate(rows: Rows, now: int) -> Outcome[TerminatedView]:

@@ -9,7 +9,7 @@ from typing import Generic, Literal, TypeVar
 import msgspec
 
 from daemon.domain.events import Fact
-from daemon.domain.rows import Agent, Session
+from daemon.domain.rows import Agent, Answer, Attempt, Channel, Session, Settled, SuspendedBy
 
 T = TypeVar("T")
 
@@ -32,6 +32,12 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
         picked_agent: for `of_agent`.
         quiet_for: seconds, for `quiet`.
         values: keys of the key-value store.
+        active_agents: read every agent of status ACTIVE into `Rows.agents`.
+        suspended_by: read every agent that this suspended into `Rows.agents`.
+        incidents_of: id of the agent whose minutes with a security incident are counted.
+        answer: hash of an answer's token.
+        channels: read every notification channel.
+        while_locked: the change may be made while the kill switch is on; every other one is refused then.
     """
 
     agent: str | None = None
@@ -45,10 +51,22 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     quiet_for: int = 0
     limit: int = -1
     values: tuple[str, ...] = ()
+    active_agents: bool = False
+    suspended_by: SuspendedBy | None = None
+    incidents_of: str | None = None
+    answer: str | None = None
+    channels: bool = False
+    while_locked: bool = False
 
 
 class Rows(msgspec.Struct, kw_only=True):
-    """What the scope named, as it stands inside the transaction."""
+    """What the scope named, as it stands inside the transaction.
+
+    `next_seq` is the sequence number that the first fact of this change gets; `incident_minutes` are the minutes
+    (Unix time // 60) of the last hour in which the agent had an incident that no auto-stop has answered yet.
+    """
+
+    next_seq: int = 0
 
     agent: Agent | None = None
     session: Session | None = None
@@ -58,6 +76,10 @@ class Rows(msgspec.Struct, kw_only=True):
     idempotent_session: str | None = None
     sessions: list[Session] = msgspec.field(default_factory=list)
     values: dict[str, str] = msgspec.field(default_factory=dict)
+    agents: list[Agent] = msgspec.field(default_factory=list)
+    incident_minutes: frozenset[int] = frozenset()
+    answer: Answer | None = None
+    channels: list[Channel] = msgspec.field(default_factory=list)
 
 
 class Outcome(msgspec.Struct, Generic[T], kw_only=True):
@@ -65,20 +87,34 @@ class Outcome(msgspec.Struct, Generic[T], kw_only=True):
 
     Args:
         answer: what the caller is told after the commit.
-        new_agent, agent: an agent to insert, to update.
+        new_agent, agent, agents: an agent to insert, to update, several to update.
         new_session, session, sessions: a session to insert, to update, several to update.
         retry_answer: replaces the sealed answer of `session`; None leaves it, b"" clears it.
         idempotency_key: hash of the key under which `new_session` was created.
         values: keys of the key-value store to set.
+        new_channel, channel: a notification channel to insert, to update.
+        attempts: rows of the delivery log to add.
+        settled: what becomes of a message of the outbox.
+        new_answers: answers to add.
+        used_answer: the answer that was used, with what was chosen.
+        spent_answers_of: id of a session whose unused answers end.
         facts: what happened, in order.
     """
 
     answer: T
     new_agent: Agent | None = None
     agent: Agent | None = None
+    agents: tuple[Agent, ...] = ()
     new_session: Session | None = None
     session: Session | None = None
     sessions: tuple[Session, ...] = ()
+    new_channel: Channel | None = None
+    channel: Channel | None = None
+    attempts: tuple[Attempt, ...] = ()
+    settled: Settled | None = None
+    new_answers: tuple[Answer, ...] = ()
+    used_answer: Answer | None = None
+    spent_answers_of: str | None = None
     retry_answer: bytes | None = None
     idempotency_key: str | None = None
     values: dict[str, str] | None = None

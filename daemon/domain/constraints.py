@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-OPERATIONS = ("session.read", "session.end", "sessions.renew")
+OPERATIONS = ("session.read", "session.end", "session.publish", "session.stream", "sessions.renew")
 """What an agent can do; `allowedOperations` are glob patterns over these names."""
 
 RANGES: dict[str, tuple[int, int]] = {

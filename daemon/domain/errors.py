@@ -204,6 +204,38 @@ IDEMPOTENCY_CONFLICT = ErrorKind(
 AGENT_TERMINATED = ErrorKind(
     "AGENT_TERMINATED", "The agent was terminated", "Termination is final: register a new agent."
 )
+INVALID_CHANNEL_CONFIG = ErrorKind(
+    "INVALID_CHANNEL_CONFIG",
+    "The channel does not work with this configuration",
+    "Correct the configuration; `detail` says what the service answered.",
+)
+MIN_CHANNELS_REQUIRED = ErrorKind(
+    "MIN_CHANNELS_REQUIRED",
+    "Too few notification channels would remain",
+    "Add another channel first, or send `?force=true`.",
+)
+CHANNEL_NOT_FOUND = ErrorKind(
+    "CHANNEL_NOT_FOUND", "There is no such channel", "List the channels: `GET /v1/owner/notification-channels`."
+)
+KILL_SWITCH_ALREADY_ACTIVE = ErrorKind(
+    "KILL_SWITCH_ALREADY_ACTIVE",
+    "The kill switch is on already",
+    "Everything is stopped; recover with `POST /v1/admin/recover` (`daemon kill-switch off`).",
+)
+KILL_SWITCH_NOT_ACTIVE = ErrorKind(
+    "KILL_SWITCH_NOT_ACTIVE", "The kill switch is off", "There is nothing to recover from."
+)
+RECOVERY_WAIT_REQUIRED = ErrorKind(
+    "RECOVERY_WAIT_REQUIRED",
+    "The time before recovery is not over",
+    "Ask again at `details.recoveryEligibleAt`.",
+    retryable=True,
+)
+SYSTEM_LOCKED = ErrorKind(
+    "SYSTEM_LOCKED",
+    "The kill switch is on: everything is stopped",
+    "Stop working. Only the owner can recover the system (`daemon kill-switch off`).",
+)
 MASTER_AUTH_LOCKED = ErrorKind(
     "MASTER_AUTH_LOCKED",
     "Too many wrong passwords: owner routes are locked",

@@ -1,5 +1,6 @@
 """Facts: what happened, one frozen struct each; `chain.py` makes their order tamper-evident."""
 
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -34,6 +35,17 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 SYSTEM = Origin("system")
+
+
+def kinds() -> Iterator[type[Fact]]:
+    """Yield every kind of fact that can happen, in the order of their definition."""
+    waiting: list[type[Fact]] = [Fact]
+    while waiting:
+        kind = waiting.pop(0)
+        below = kind.__subclasses__()
+        waiting[:0] = below
+        if not below:
+            yield kind
 
 
 class Event(msgspec.Struct, frozen=True, rename="camel"):
@@ -200,6 +212,16 @@ class SessionExpired(Fact, frozen=True, kw_only=True):
     reason: Literal["ttl", "idle"]
 
 
+class SessionExpiringSoon(Fact, frozen=True, kw_only=True):
+    """A session nears the end of what renewals can give it; told once."""
+
+    type: ClassVar[str] = "SESSION_EXPIRING_SOON"
+    severity: ClassVar[Severity] = "warning"
+    expires_at: int
+    absolute_expires_at: int
+    remaining_renewals: int
+
+
 class SessionClosed(Fact, frozen=True, kw_only=True):
     """A session's life is over."""
 
@@ -241,6 +263,82 @@ class ConstraintViolated(Fact, frozen=True, kw_only=True):
     count: int
 
 
+class AutoStopTriggered(Fact, frozen=True, kw_only=True):
+    """An agent was suspended: incidents in `minutes` distinct minutes of an hour reached the threshold."""
+
+    type: ClassVar[str] = "AUTO_STOP_TRIGGERED"
+    severity: ClassVar[Severity] = "critical"
+    minutes: int
+    threshold: int
+
+
+# --- what agents publish
+
+
+class Published(Fact, frozen=True, kw_only=True):
+    """Base of what an agent tells of its own work; every field is the agent's word."""
+
+    type: ClassVar[str] = ""
+    reference_id: str | None
+    title: str | None
+    details: dict[str, Any]
+
+
+class TxNotify(Published, frozen=True, kw_only=True):
+    """An agent tells of a transaction."""
+
+    type: ClassVar[str] = "TX_NOTIFY"
+
+
+class TxDelayQueued(Published, frozen=True, kw_only=True):
+    """An agent's transaction waits for its delay to pass."""
+
+    type: ClassVar[str] = "TX_DELAY_QUEUED"
+
+
+class TxDelayExecuted(Published, frozen=True, kw_only=True):
+    """An agent's delayed transaction was executed."""
+
+    type: ClassVar[str] = "TX_DELAY_EXECUTED"
+
+
+class TxApprovalRequest(Published, frozen=True, kw_only=True):
+    """An agent asks the owner to approve a transaction."""
+
+    type: ClassVar[str] = "TX_APPROVAL_REQUEST"
+    severity: ClassVar[Severity] = "warning"
+
+
+class TxApprovalExpired(Published, frozen=True, kw_only=True):
+    """An agent's request for approval ran out."""
+
+    type: ClassVar[str] = "TX_APPROVAL_EXPIRED"
+    severity: ClassVar[Severity] = "warning"
+
+
+class TxConfirmed(Published, frozen=True, kw_only=True):
+    """An agent's transaction was confirmed."""
+
+    type: ClassVar[str] = "TX_CONFIRMED"
+
+
+class TxFailed(Published, frozen=True, kw_only=True):
+    """An agent's transaction failed."""
+
+    type: ClassVar[str] = "TX_FAILED"
+    severity: ClassVar[Severity] = "warning"
+
+
+class AgentReport(Published, frozen=True, kw_only=True):
+    """An agent reports."""
+
+    type: ClassVar[str] = "AGENT_REPORT"
+
+
+PUBLISHED: dict[str, type[Published]] = {kind.type: kind for kind in Published.__subclasses__()}
+"""What agents may publish, by its type."""
+
+
 # --- the owner and the daemon
 
 
@@ -280,6 +378,105 @@ class SecretRotated(Fact, frozen=True, kw_only=True):
     type: ClassVar[str] = "SECRET_ROTATED"
     previous_expires_at: int
     sessions_revoked: int
+
+
+class KillSwitchActivated(Fact, frozen=True, kw_only=True):
+    """Everything was stopped."""
+
+    type: ClassVar[str] = "KILL_SWITCH_ACTIVATED"
+    severity: ClassVar[Severity] = "critical"
+    reason: str
+    sessions_revoked: int
+    agents_suspended: int
+
+
+class KillSwitchRecovering(Fact, frozen=True, kw_only=True):
+    """The owner asked for recovery, and has to wait for it."""
+
+    type: ClassVar[str] = "KILL_SWITCH_RECOVERING"
+    severity: ClassVar[Severity] = "warning"
+    recovery_eligible_at: int
+
+
+class KillSwitchRecovered(Fact, frozen=True, kw_only=True):
+    """The kill switch is off again."""
+
+    type: ClassVar[str] = "KILL_SWITCH_RECOVERED"
+    severity: ClassVar[Severity] = "warning"
+    agents_reactivated: int
+
+
+class ChannelAdded(Fact, frozen=True, kw_only=True):
+    """A notification channel was added."""
+
+    type: ClassVar[str] = "CHANNEL_ADDED"
+    channel_id: str
+    kind: str
+    name: str
+
+
+class ChannelUpdated(Fact, frozen=True, kw_only=True):
+    """Attributes of a notification channel changed."""
+
+    type: ClassVar[str] = "CHANNEL_UPDATED"
+    channel_id: str
+    fields: tuple[str, ...]
+
+
+class ChannelDisabled(Fact, frozen=True, kw_only=True):
+    """A notification channel is not used any more."""
+
+    type: ClassVar[str] = "CHANNEL_DISABLED"
+    channel_id: str
+    name: str
+
+
+class ChannelUnreachable(Fact, frozen=True, kw_only=True):
+    """A notification channel failed its health check three times in a row."""
+
+    type: ClassVar[str] = "CHANNEL_UNREACHABLE"
+    severity: ClassVar[Severity] = "warning"
+    channel_id: str
+    channel: str
+    reason: str
+
+
+class NotificationFailed(Fact, frozen=True, kw_only=True):
+    """No channel could tell the owner of an event in all the time there was; `event_seq` is the event."""
+
+    type: ClassVar[str] = "NOTIFICATION_FAILED"
+    severity: ClassVar[Severity] = "critical"
+    event_type: str
+    event_seq: int
+    channel_id: str | None
+    attempts: int
+
+
+class OwnerAnswered(Fact, frozen=True, kw_only=True):
+    """Somebody answered a message: `answer` was asked for, `outcome` is what came of it."""
+
+    type: ClassVar[str] = "OWNER_ANSWERED"
+    severity: ClassVar[Severity] = "warning"
+    channel_id: str | None
+    channel: str
+    answer: str
+    outcome: str
+    who: str
+
+
+class DailySummary(Fact, frozen=True, kw_only=True):
+    """What happened since the summary before."""
+
+    type: ClassVar[str] = "DAILY_SUMMARY"
+    date: str
+    active_sessions: int
+    created: int
+    renewed: int
+    rejected: int
+    revoked: int
+    expired: int
+    warnings: int
+    criticals: int
 
 
 class ConfigReloaded(Fact, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from daemon.domain.events import Severity
+from daemon.domain.rows import AttemptStatus
 from daemon.domain.states import State
 from daemon.domain.views import Status
 
@@ -17,6 +18,14 @@ class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
     state: State | None = None
     user_id: str | None = None
     workspace_id: str | None = None
+
+
+class AttemptFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows of the delivery log; None means any."""
+
+    status: AttemptStatus | None = None
+    event: str | None = None
+    channel_id: str | None = None
 
 
 class EventFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,5 +32,10 @@ def parse_id(text: str, path: str = "id") -> str:
     return lowered
 
 
+def is_id(text: str) -> bool:
+    """Return whether `text` is a UUID in canonical form."""
+    return _UUID.match(text) is not None
+
+
 def _malformed(path: str) -> DaemonError:
     return invalid((path, "must be a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057"))

@@ -61,15 +61,21 @@ def _end(session: Session, now: int, cause: Fact) -> Changed:
 def end(session: Session, now: int, *, reason: str, reject_window: int | None = None) -> Changed:
     """Revoke a session that is not revoked; inside the reject window of its last renewal, reject that renewal."""
     renewed = session.last_renewed_at
-    rejected = reject_window is not None and renewed is not None and now < reject_until(session, reject_window)
-    cause: Fact
-    if rejected:
-        reason = "renewal_rejected"
-        cause = events.SessionRenewalRejected(
-            agent_id=session.agent_id, session_id=session.id, renewal_count=session.renewal_count, rejected_at=now
-        )
-    else:
-        cause = events.SessionRevoked(agent_id=session.agent_id, session_id=session.id, reason=reason)
+    if reject_window is not None and renewed is not None and now < reject_until(session, reject_window):
+        return reject(session, now)
+    cause = events.SessionRevoked(agent_id=session.agent_id, session_id=session.id, reason=reason)
+    return _revoke(session, now, reason, cause)
+
+
+def reject(session: Session, now: int) -> Changed:
+    """Revoke a session that is not revoked because its owner rejects its last renewal."""
+    cause = events.SessionRenewalRejected(
+        agent_id=session.agent_id, session_id=session.id, renewal_count=session.renewal_count, rejected_at=now
+    )
+    return _revoke(session, now, "renewal_rejected", cause)
+
+
+def _revoke(session: Session, now: int, reason: str, cause: Fact) -> Changed:
     ended, facts = _end(session, now, cause)
     return msgspec.structs.replace(ended, revoked_at=now, revoked_reason=reason), facts
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from daemon.domain import events
+from daemon.domain import auto_stop, events
 from daemon.domain.changes import Outcome, Rows
 from daemon.domain.errors import (
     INVALID_TOKEN,
@@ -17,11 +17,17 @@ from daemon.domain.errors import (
     SESSION_ABSOLUTE_LIFETIME_EXCEEDED,
     DaemonError,
 )
+from daemon.domain.events import SessionExpiringSoon
 from daemon.domain.lifecycle import end
 from daemon.domain.rows import Session
 from daemon.domain.sessions import Mint
 from daemon.domain.status import check_alive, check_usable, reject_until, renewable_at, status
 from daemon.domain.views import RenewedSession
+
+WARN_RENEWALS = 3
+"""Remaining renewals at which the owner is warned."""
+WARN_SECONDS = 86_400
+"""Seconds before the absolute end at which the owner is warned."""
 
 Seal = Callable[[RenewedSession], bytes]
 """Encrypts an answer so that only the holder of the previous token can read it: pure, its nonce is made before."""
@@ -85,7 +91,32 @@ def renew(
         last_renewed_at=now,
     )
     fact = _renewed(following, reject_window)
-    return Outcome(answer=answer, session=following, retry_answer=seal(answer), facts=(fact,))
+    following, warning = warned(following, now)
+    return Outcome(answer=answer, session=following, retry_answer=seal(answer), facts=(fact, *warning))
+
+
+def warned(session: Session, now: int) -> tuple[Session, tuple[SessionExpiringSoon, ...]]:
+    """Return the session, and once in its life the fact that renewals will soon give it no more time."""
+    remaining = max(0, session.max_renewals - session.renewal_count)
+    near = remaining <= WARN_RENEWALS or session.absolute_expires_at - now <= WARN_SECONDS
+    if session.expiry_warned_at is not None or not near:
+        return session, ()
+    fact = SessionExpiringSoon(
+        agent_id=session.agent_id,
+        session_id=session.id,
+        expires_at=session.expires_at,
+        absolute_expires_at=session.absolute_expires_at,
+        remaining_renewals=remaining,
+    )
+    return msgspec.structs.replace(session, expiry_warned_at=now), (fact,)
+
+
+def warn(rows: Rows, now: int) -> Outcome[None]:
+    """Warn of the end of a session whose renewal was refused for good."""
+    if rows.session is None or status(rows.session, now) != "ACTIVE":
+        return Outcome(answer=None)
+    session, facts = warned(rows.session, now)
+    return Outcome(answer=None, session=session, facts=facts)
 
 
 def _answer_of_winner(rows: Rows, session: Session, presented: str, retry_window: int) -> bytes:
@@ -121,14 +152,17 @@ def _renewed(session: Session, reject_window: int) -> events.SessionRenewed:
     )
 
 
-def report_reuse(rows: Rows, now: int, *, generation: int | None, action: str) -> Outcome[None]:
+def report_reuse(
+    rows: Rows, now: int, *, generation: int | None, action: str, auto_stop_threshold: int
+) -> Outcome[None]:
     """Record that a superseded token came back, once per session and only while its status is ACTIVE.
 
     Args:
-        rows: the session.
+        rows: the session, its agent and the agent's minutes with an incident.
         now: Unix seconds.
         generation: of the token, where it is known.
         action: `revoke` ends the session, `notify` only records.
+        auto_stop_threshold: minutes with an incident that suspend the agent.
     """
     session = rows.session
     if session is None or session.reuse_reported_at is not None or status(session, now) != "ACTIVE":
@@ -141,7 +175,6 @@ def report_reuse(rows: Rows, now: int, *, generation: int | None, action: str) -
         action=action,
     )
     reported = msgspec.structs.replace(session, reuse_reported_at=now)
-    if action != "revoke":
-        return Outcome(answer=None, session=reported, facts=(fact,))
-    ended, facts = end(reported, now, reason="token_reused")
-    return Outcome(answer=None, session=ended, facts=(fact, *facts))
+    ended, facts = end(reported, now, reason="token_reused") if action == "revoke" else (reported, ())
+    stopped, stop = auto_stop.consider(rows, now, auto_stop_threshold)
+    return Outcome(answer=None, session=ended, agent=stopped, facts=(fact, *facts, *stop))

@@ -1,11 +1,15 @@
 """Bodies that the API accepts: strict, every bound in the type, so that the OpenAPI document shows it."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from daemon.domain import constraints as constraint_rules
+from daemon.domain.channels import ChannelType
+from daemon.domain.ids import is_id
+from daemon.domain.levels import Level
+from daemon.domain.notifications import EVENTS
 from daemon.domain.rows import Chain, Network
 
 _ONE_LINE = r"^(?=.*\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029]*(?![\s\S])"
@@ -17,6 +21,18 @@ Address = Annotated[str, Meta(min_length=1, max_length=200, pattern=_ONE_LINE)]
 Reason = Annotated[str, Meta(min_length=1, max_length=500)]
 Ttl = Annotated[int, Meta(ge=300, le=604_800, description="Seconds.")]
 JsonObject = dict[str, Any]
+Names = Annotated[list[str], Meta(max_length=100)]
+Priority = Annotated[int, Meta(ge=-1000, le=1000, description="Higher is tried first.")]
+PublishedType = Literal[
+    "TX_NOTIFY",
+    "TX_DELAY_QUEUED",
+    "TX_DELAY_EXECUTED",
+    "TX_APPROVAL_REQUEST",
+    "TX_APPROVAL_EXPIRED",
+    "TX_CONFIRMED",
+    "TX_FAILED",
+    "AGENT_REPORT",
+]
 
 
 class Body(msgspec.Struct, kw_only=True, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -49,6 +65,12 @@ class WithReason(Body, frozen=True):
     """Why the owner does this."""
 
     reason: Reason | None = None
+
+
+class StopEverything(Body, frozen=True):
+    """Why the kill switch is activated."""
+
+    reason: Reason
 
 
 class CreateAgent(Body, frozen=True):
@@ -108,6 +130,64 @@ class PatchSession(Body, frozen=True):
 
 def _object_problems(constraints: JsonObject | None, metadata: JsonObject | None) -> list[tuple[str, str]]:
     return constraint_rules.problems(constraints or {}) + constraint_rules.json_problems(metadata or {}, "metadata")
+
+
+class PublishEvent(Body, frozen=True):
+    """What an agent tells of its own work."""
+
+    type: PublishedType
+    reference_id: Label | None = None
+    title: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    details: JsonObject | None = None
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Return problems of the details."""
+        return constraint_rules.json_problems(self.details or {}, "details")
+
+
+class AddChannel(Body, frozen=True):
+    """A new notification channel; what `config` needs depends on the type."""
+
+    type: ChannelType
+    name: Name
+    config: JsonObject
+    priority: Priority = 0
+    min_level: Level = "INFO"
+    events: Names | None = None
+    agents: Names | None = None
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Return problems of the configuration's size and of the filters."""
+        return constraint_rules.json_problems(self.config, "config") + _filter_problems(self.events, self.agents)
+
+
+class UpdateChannel(Body, frozen=True):
+    """Changes to a channel; `***` in `config` stands for what is stored."""
+
+    name: Name | UnsetType = UNSET
+    config: JsonObject | UnsetType = UNSET
+    priority: Priority | UnsetType = UNSET
+    min_level: Level | UnsetType = UNSET
+    events: Names | UnsetType | None = UNSET
+    agents: Names | UnsetType | None = UNSET
+    enabled: bool | UnsetType = UNSET
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Return problems of the configuration's size and of the filters."""
+        sized = constraint_rules.json_problems(self.config or {}, "config")
+        return sized + _filter_problems(self.events or None, self.agents or None)
+
+
+def _filter_problems(events: list[str] | None, agents: list[str] | None) -> list[tuple[str, str]]:
+    unknown = [
+        (f"events.{index}", "is no event that the owner is told of")
+        for index, name in enumerate(events or ())
+        if name not in EVENTS
+    ]
+    malformed = [
+        (f"agents.{index}", "must be the id of an agent") for index, name in enumerate(agents or ()) if not is_id(name)
+    ]
+    return unknown + malformed
 
 
 class Extend(Body, frozen=True):

@@ -4,11 +4,15 @@ from typing import Literal
 
 import msgspec
 
+from daemon.domain.channels import ChannelType
+from daemon.domain.levels import Level
 from daemon.domain.states import State
 
+SuspendedBy = Literal["owner", "kill_switch", "auto_stop"]
 AgentStatus = Literal["CREATING", "ACTIVE", "SUSPENDED", "TERMINATING", "TERMINATED"]
 Chain = Literal["solana", "ethereum"]
 Network = Literal["mainnet", "devnet", "testnet"]
+AttemptStatus = Literal["DELIVERED", "FAILED", "RATE_LIMITED", "ALL_FAILED"]
 CreatedBy = Literal["api", "cli", "run", "process"]
 
 
@@ -28,6 +32,7 @@ class Agent(msgspec.Struct, frozen=True, gc=False):
     updated_at: int = 0
     suspended_at: int | None = None
     suspension_reason: str | None = None
+    suspended_by: SuspendedBy | None = None
 
 
 class Session(msgspec.Struct, frozen=True, gc=False):
@@ -67,3 +72,112 @@ class Session(msgspec.Struct, frozen=True, gc=False):
     workspace_id: str | None
     metadata: str
     created_by: CreatedBy
+    expiry_warned_at: int | None = None
+
+
+class Channel(msgspec.Struct, frozen=True):
+    """One way to reach the owner; `config` is sealed."""
+
+    id: str
+    type: ChannelType
+    name: str
+    config: str
+    priority: int
+    min_level: Level
+    events: str | None
+    agents: str | None
+    enabled: bool
+    created_at: int
+    updated_at: int
+
+    def __repr__(self) -> str:
+        return f"Channel({self.id})"
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """One message that the owner is still to get: a row of the outbox.
+
+    Args:
+        id: of the row; 0 before it is stored.
+        seq: of the event.
+        channel_id: the one channel it is for; None: the first that succeeds.
+        event, level, agent_id, session_id: of the event.
+        reference_id: what the event is about, for the delivery log.
+        dedup_key: equal for repetitions; None where there can be none.
+        created_at: Unix seconds.
+        attempts: rounds that failed.
+        next_attempt_at: Unix seconds.
+    """
+
+    id: int
+    seq: int
+    channel_id: str | None
+    event: str
+    level: Level
+    agent_id: str | None
+    session_id: str | None
+    reference_id: str | None
+    dedup_key: str | None
+    created_at: int
+    attempts: int
+    next_attempt_at: int
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """What becomes of a message of the outbox.
+
+    Args:
+        delivery_id: of the message.
+        rounds: that failed so far.
+        next_attempt_at: Unix seconds; None: there is nothing more to send.
+    """
+
+    delivery_id: int
+    rounds: int = 0
+    next_attempt_at: int | None = None
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One attempt to reach the owner: a row of the delivery log."""
+
+    id: str
+    channel_id: str | None
+    event: str
+    level: Level
+    reference_id: str | None
+    status: AttemptStatus
+    error: str | None
+    retry_count: int
+    sent_at: int
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What may be answered to one message: a single-use token, by its hash.
+
+    Args:
+        token_hash: SHA-256 of the token.
+        channel_id: where the message went; None for a link.
+        seq: of the event that the message told of.
+        session_id, agent_id: of that event.
+        actions: JSON list of what may be chosen.
+        created_at: Unix seconds.
+        reject_until: Unix seconds; rejecting is over then.
+        expires_at: Unix seconds; everything is over then.
+        used_at: Unix seconds.
+        used_action: what was chosen.
+    """
+
+    token_hash: str
+    channel_id: str | None
+    seq: int
+    session_id: str | None
+    agent_id: str | None
+    actions: str
+    created_at: int
+    reject_until: int | None
+    expires_at: int
+    used_at: int | None = None
+    used_action: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Answer({self.seq})"

@@ -20,11 +20,11 @@ from daemon.domain.errors import (
     DaemonError,
 )
 from daemon.domain.lifecycle import end, transition
-from daemon.domain.requests import PatchSession
+from daemon.domain.requests import PatchSession, PublishEvent
 from daemon.domain.rows import Agent, Session
 from daemon.domain.states import TRANSITIONS, State, advance
 from daemon.domain.status import check_alive, check_usable, status
-from daemon.domain.views import CreatedSession, ExtendedSession, RevokedSession, RotatedSession
+from daemon.domain.views import CreatedSession, ExtendedSession, PublishedEvent, RevokedSession, RotatedSession
 
 Mint = Callable[[Session], tuple[str, str]]
 """Makes the token of a session's current generation, and its hash: pure, its random part is made before."""
@@ -175,6 +175,27 @@ def end_own(rows: Rows, now: int) -> Outcome[RevokedSession]:
     check_alive(session, now)
     check_usable(session, agent, now)
     return revoke(rows, now, reason="ended_by_agent")
+
+
+def publish(rows: Rows, now: int, *, body: PublishEvent) -> Outcome[PublishedEvent]:
+    """Record what an agent tells of its own work; everything is checked again on the stored row.
+
+    Raises:
+        DaemonError: as the session check does.
+    """
+    session, agent = rows.session, rows.agent
+    if session is None or agent is None:
+        raise DaemonError(INVALID_TOKEN)
+    check_alive(session, now)
+    check_usable(session, agent, now)
+    fact = events.PUBLISHED[body.type](
+        agent_id=session.agent_id,
+        session_id=session.id,
+        reference_id=body.reference_id,
+        title=body.title,
+        details=body.details or {},
+    )
+    return Outcome(answer=PublishedEvent(seq=rows.next_seq), facts=(fact,))
 
 
 def rotate(rows: Rows, now: int, *, mint: Mint) -> Outcome[RotatedSession]:

@@ -1,13 +1,17 @@
 """Objects as the API shows them: camelCase, absent values null, never a token's hash."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
-from daemon.domain.rows import AgentStatus, Chain, CreatedBy, Network
+from daemon.domain.channels import ChannelType
+from daemon.domain.levels import Level
+from daemon.domain.rows import AgentStatus, AttemptStatus, Chain, CreatedBy, Network
 from daemon.domain.states import State
 
 Status = Literal["ACTIVE", "EXPIRED", "REVOKED"]
+ChannelHealth = Literal["unknown", "ok", "failing", "unreadable"]
+LockState = Literal["NORMAL", "ACTIVATED", "RECOVERING"]
 
 
 class View(msgspec.Struct, rename="camel"):
@@ -183,8 +187,16 @@ class Health(View):
     uptime: int
     pid: int
     schema_version: int
+    kill_switch: LockState
     active_session_count: int | None
     checks: dict[str, Check]
+
+
+class Backlog(View):
+    """Messages that wait to be sent; `failed`: how many of them failed at least once."""
+
+    pending: int
+    failed: int
 
 
 class EngineStatus(View):
@@ -212,8 +224,10 @@ class AdminStatus(View):
     pid: int
     agent_count: int
     active_session_count: int
+    kill_switch: LockState
     engine: EngineStatus
     workers: list[WorkerStatus]
+    notifications: Backlog
 
 
 class ChainHead(View):
@@ -238,6 +252,83 @@ class Backup(View):
     path: str
     size_bytes: int
     sha256: str
+
+
+class KillSwitchView(View):
+    """Whether everything is stopped; the counts are of the last activation."""
+
+    state: LockState
+    reason: str | None = None
+    activated_at: int | None = None
+    recovery_eligible_at: int | None = None
+    sessions_revoked: int = 0
+    agents_suspended: int = 0
+    processes_killed: int = 0
+    processes_left: int = 0
+
+
+class Recovery(View):
+    """How far the recovery from the kill switch is; the rest is absent where it does not apply."""
+
+    state: LockState
+    agents_reactivated: int | msgspec.UnsetType = msgspec.UNSET
+    recovery_eligible_at: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class PublishedEvent(View):
+    """An event of the agent's was recorded under this sequence number."""
+
+    seq: int
+
+
+class ChannelView(View):
+    """A notification channel; credentials are `***`, and `config` is null where they cannot be read."""
+
+    id: str
+    type: ChannelType
+    name: str
+    config: dict[str, Any] | None
+    priority: int
+    min_level: Level
+    events: list[str] | None
+    agents: list[str] | None
+    enabled: bool
+    health: ChannelHealth
+    last_error: str | None
+    created_at: int
+    updated_at: int
+
+
+class ChannelTest(View):
+    """What a channel's service said to a test message."""
+
+    status: AttemptStatus
+    error: str | None
+
+
+class AttemptView(View):
+    """One attempt to reach the owner."""
+
+    id: str
+    channel_id: str | None
+    event: str
+    level: Level
+    reference_id: str | None
+    status: AttemptStatus
+    error: str | None
+    retry_count: int
+    sent_at: int
+
+
+class Rejectable(View):
+    """What a reject link would end."""
+
+    session_id: str
+    agent_name: str
+    renewal_count: int
+    max_renewals: int
+    last_renewed_at: int | None
+    reject_until: int
 
 
 class Stopping(View):

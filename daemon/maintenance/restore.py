@@ -13,10 +13,12 @@ import msgspec
 
 from daemon import files
 from daemon.domain import lifecycle
-from daemon.domain.changes import Outcome, Rows, Scope
+from daemon.domain.changes import Outcome, Pick, Rows, Scope
 from daemon.domain.clock import DomainClock, stamp
 from daemon.domain.events import BackupRestored, Event, Origin
-from daemon.domain.views import ChainHead
+from daemon.domain.kill_switch import KEY as KILL_SWITCH
+from daemon.domain.kill_switch import is_on
+from daemon.domain.views import ChainHead, KillSwitchView
 from daemon.home import Home
 from daemon.log import Log
 from daemon.maintenance.exclusive import Refused, held, named
@@ -24,9 +26,6 @@ from daemon.settings import LogSettings
 from daemon.stores import inspection, sqlite_file
 from daemon.stores.migrate import MigrationError, accepted_version, latest_version, migrate
 from daemon.stores.sqlite.database import newest_event_time, open_store
-
-LATCH = "kill_switch"
-"""Key of the kill switch in the key-value store: JSON with a `state`."""
 
 _FOLD_MILLISECONDS = 2_000
 """How long another program may go on with the database that is replaced."""
@@ -72,7 +71,7 @@ def restore(home: Home, database: Path, source: Path, log: LogSettings, *, keep_
         database: what is replaced, or made.
         source: the backup; left as it is.
         log: how the home's log is kept; the events go there too.
-        keep_sessions: do not revoke them.
+        keep_sessions: do not revoke them, unless the kill switch is on.
 
     Raises:
         Refused: the backup is none, or is not whole; or the disk or another program is in the way.
@@ -162,7 +161,7 @@ def _taken_over(database: Path, kept: Path) -> _Replaced:
     try:
         _fold(database)
         with inspection.look(database) as read:
-            replaced.latch = _set_latch(inspection.value(read, LATCH))
+            replaced.latch = _set_latch(inspection.value(read, KILL_SWITCH))
             replaced.head, replaced.newest = inspection.head(read), inspection.newest_time(read)
     except sqlite3.DatabaseError as error:
         if sqlite_file.result_code(error) not in _UNREADABLE:
@@ -190,15 +189,13 @@ def _fold(database: Path) -> None:
             raise Refused(f"{database}: another program has it open", "close it, and try again") from None
 
 
-def _set_latch(text: str | None) -> str | None:
-    """Return the kill switch's row if the switch is on; what cannot be read counts as on."""
-    if text is None:
-        return None
+def _set_latch(stored: str | None) -> str | None:
+    """Return the kill switch's row if the switch is on; one that cannot be read becomes one that is on."""
     try:
-        state = msgspec.json.decode(text, type=dict[str, object]).get("state")
+        return stored if is_on(stored) else None
     except msgspec.DecodeError:
-        return text
-    return None if state == "NORMAL" else text
+        unreadable = KillSwitchView(state="ACTIVATED", reason="could not be read when a backup was restored")
+        return msgspec.json.encode(unreadable).decode()
 
 
 async def _record(staging: Path, replaced: _Replaced, sha256: str, *, keep_sessions: bool) -> tuple[int, list[Event]]:
@@ -214,9 +211,10 @@ async def _record(staging: Path, replaced: _Replaced, sha256: str, *, keep_sessi
         failed=lambda _: None,
     )
     try:
-        scope = Scope(pick=None if keep_sessions else "every")
+        # A switch that is on has ended every session, those that only the backup still has too.
+        pick: Pick | None = None if keep_sessions and replaced.latch is None else "every"
         decide = partial(_decide, replaced=replaced, sha256=sha256)
-        return await store.change(scope, decide, Origin("cli")), recorded
+        return await store.change(Scope(pick=pick, while_locked=True), decide, Origin("cli")), recorded
     finally:
         await store.close()
 
@@ -233,7 +231,7 @@ def _decide(rows: Rows, now: int, *, replaced: _Replaced, sha256: str) -> Outcom
     return Outcome(
         answer=revoked.answer,
         sessions=revoked.sessions,
-        values={LATCH: replaced.latch} if replaced.latch is not None else None,
+        values={KILL_SWITCH: replaced.latch} if replaced.latch is not None else None,
         facts=(fact, *revoked.facts),
     )
 

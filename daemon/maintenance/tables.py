@@ -14,7 +14,7 @@ MASK = "***"
 SECRET_COLUMNS = frozenset({"token_hash", "previous_token_hash", "retry_answer", "key_hash"})
 """Hidden in every table."""
 SECRET_IN_TABLE = frozenset({("notification_channels", "config")})
-SHOWN_KEYS = frozenset({"kill_switch", "write_probe"})
+SHOWN_KEYS = frozenset({"daily_summary", "kill_switch", "write_probe"})
 """Keys of the key-value store whose value is no secret: a new one is hidden until it stands here."""
 
 Format = Literal["csv", "json"]

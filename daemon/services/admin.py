@@ -14,11 +14,11 @@ from daemon.crypto.tokens import (
     decode_secrets,
     encode_secrets,
 )
-from daemon.domain import lifecycle
+from daemon.domain import kill_switch, lifecycle
 from daemon.domain.changes import Outcome, Pick, Rows, Scope
 from daemon.domain.errors import ROTATION_TOO_RECENT, DaemonError
 from daemon.domain.events import SYSTEM, Fact, Origin, SecretRotated, SessionsPurged
-from daemon.domain.views import AdminStatus, Check, Health, RotatedSecret, Swept, WorkerStatus
+from daemon.domain.views import AdminStatus, Check, Health, LockState, RotatedSecret, Swept, WorkerStatus
 from daemon.settings import Security
 from daemon.stores.protocol import Store
 
@@ -75,6 +75,7 @@ class Admin:
             uptime=self.uptime(),
             pid=self._about.pid,
             schema_version=engine.schema_version,
+            kill_switch=await self._kill_switch(),
             active_session_count=await self._active_or_unknown(),
             checks=checks,
         )
@@ -98,6 +99,15 @@ class Admin:
         except DaemonError:
             return None
 
+    async def _kill_switch(self) -> LockState:
+        """Return the state; what is in memory suffices for all but which of the two kinds of "on" it is."""
+        if not self._store.locked:
+            return "NORMAL"
+        try:
+            return kill_switch.read(await self._store.value(kill_switch.KEY)).state
+        except DaemonError:
+            return "ACTIVATED"
+
     async def status(self) -> AdminStatus:
         """Return the daemon at a glance.
 
@@ -112,8 +122,10 @@ class Admin:
             pid=self._about.pid,
             agent_count=await self._store.agent_count(),
             active_session_count=await self._store.active_session_count(),
+            kill_switch=await self._kill_switch(),
             engine=await self._store.status(),
             workers=workers,
+            notifications=await self._store.backlog(),
         )
 
     async def sweep(self, origin: Origin = SYSTEM) -> Swept:
@@ -131,7 +143,9 @@ class Admin:
 
     async def _in_batches(self, pick: Pick, origin: Origin) -> int:
         total = 0
-        while count := await self._store.change(Scope(pick=pick, limit=BATCH), lifecycle.expire, origin):
+        while count := await self._store.change(
+            Scope(pick=pick, limit=BATCH, while_locked=True), lifecycle.expire, origin
+        ):
             total += count
         return total
 
@@ -140,14 +154,16 @@ class Admin:
         await self._store.flush()
         quiet_for, total = self._settings.idle_after, 0
         decide = partial(lifecycle.idle, quiet_for=quiet_for)
-        while count := await self._store.change(Scope(pick="quiet", quiet_for=quiet_for, limit=BATCH), decide, SYSTEM):
+        while count := await self._store.change(
+            Scope(pick="quiet", quiet_for=quiet_for, limit=BATCH, while_locked=True), decide, SYSTEM
+        ):
             total += count
         return total
 
     async def follow_clock_reset(self) -> int:
         """Revoke what was created later than now, after the clock followed a step back; return how many."""
         decide = partial(lifecycle.revoke_every, reason="clock_reset")
-        return await self._store.change(Scope(pick="created_after_now"), decide, SYSTEM)
+        return await self._store.change(Scope(pick="created_after_now", while_locked=True), decide, SYSTEM)
 
     async def rotate_secret(self, origin: Origin, *, revoke_sessions: bool) -> RotatedSecret:
         """Replace the signing secret; the previous one classifies for 300 s more, and no session is stranded.
@@ -171,7 +187,8 @@ class Admin:
         await self._record(fact, origin)
 
     async def _record(self, fact: Fact, origin: Origin) -> None:
-        await self._store.change(Scope(), lambda _rows, _now: Outcome(answer=None, facts=(fact,)), origin)
+        scope = Scope(while_locked=True)
+        await self._store.change(scope, lambda _rows, _now: Outcome(answer=None, facts=(fact,)), origin)
 
 
 def _rotate(rows: Rows, now: int, *, fresh: bytes) -> Outcome[Secrets]:
@@ -205,4 +222,4 @@ async def load_secrets(store: Store) -> Secrets:
             return Outcome(answer=decode_secrets(rows.values[SECRETS_KEY]))
         return Outcome(answer=fresh, values={SECRETS_KEY: encode_secrets(fresh)})
 
-    return await store.change(Scope(values=(SECRETS_KEY,)), decide, SYSTEM)
+    return await store.change(Scope(values=(SECRETS_KEY,), while_locked=True), decide, SYSTEM)

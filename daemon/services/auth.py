@@ -1,9 +1,10 @@
 """The session check: who is this agent, and may it do this now?"""
 
+from functools import partial
 from hmac import compare_digest
 
 from daemon.crypto.tokens import TokenSigner
-from daemon.domain import lifecycle, renewal
+from daemon.domain import auto_stop, lifecycle, renewal
 from daemon.domain.changes import Outcome, Rows, Scope
 from daemon.domain.constraints import allows, limits
 from daemon.domain.errors import (
@@ -72,6 +73,23 @@ class SessionAuth:
             await self._activate(live, request)
         return Caller(live, token, digest, previous)
 
+    async def admits(self, session_id: str, operation: str) -> bool:
+        """Return whether a session that was checked before may still be used for this operation; counts nothing.
+
+        Raises:
+            DaemonError: STORAGE_UNAVAILABLE.
+        """
+        live = await self._store.live_by_id(session_id)
+        if live is None:
+            return False
+        session, now = live.session, self._store.clock.now()
+        try:
+            check_alive(session, now)
+            check_usable(session, live.agent.row, now, live.last_activity)
+        except DaemonError:
+            return False
+        return allows(limits(session.constraints).allowed_operations, operation)
+
     async def _classify(self, token: str) -> tuple[LiveSession, int]:
         """Find the session of a token that matches no row, if this daemon signed it."""
         claims = self._signer.classify(token, self._store.clock.now())
@@ -95,13 +113,15 @@ class SessionAuth:
             raise DaemonError(TOKEN_ROTATED)
         elif generation <= session.owner_rotated_generation:
             raise DaemonError(TOKEN_ROTATED, "The owner has replaced this token.")
-        action = self._settings.token_reuse_action
+        decide = partial(
+            renewal.report_reuse,
+            generation=generation,
+            action=self._settings.token_reuse_action,
+            auto_stop_threshold=self._settings.auto_stop_threshold,
+        )
         if session.reuse_reported_at is None and status(session, self._store.clock.now()) == "ACTIVE":
-            await self._store.change(
-                Scope(session=session.id),
-                lambda rows, now: renewal.report_reuse(rows, now, generation=generation, action=action),
-                _by_agent(session.agent_id, request),
-            )
+            scope = Scope(session=session.id, incidents_of=session.agent_id)
+            await self._store.change(scope, decide, _by_agent(session.agent_id, request))
         raise DaemonError(TOKEN_REUSED)
 
     def _retry_is_open(self, live: LiveSession) -> bool:
@@ -148,11 +168,10 @@ class SessionAuth:
                 count=count,
             )
 
-            def decide(rows: Rows, now: int) -> Outcome[None]:
-                alive = rows.session is not None and status(rows.session, now) == "ACTIVE"
-                return Outcome(answer=None, facts=(fact,) if alive else ())
-
-            await self._store.change(Scope(session=session.id), decide, _by_agent(session.agent_id, request))
+            threshold = self._settings.auto_stop_threshold if constraint == "allowedOperations" else 0
+            scope = Scope(session=session.id, incidents_of=session.agent_id if threshold else None)
+            decide = partial(_report_breach, fact=fact, auto_stop_threshold=threshold)
+            await self._store.change(scope, decide, _by_agent(session.agent_id, request))
         raise DaemonError(CONSTRAINT_VIOLATED, details={"constraint": constraint, "operation": operation})
 
     def _count_breach(self, session_id: str, constraint: str) -> int:
@@ -175,6 +194,13 @@ class SessionAuth:
         except DaemonError as error:
             if error.kind is not STORAGE_UNAVAILABLE:
                 raise
+
+
+def _report_breach(rows: Rows, now: int, *, fact: ConstraintViolated, auto_stop_threshold: int) -> Outcome[None]:
+    if rows.session is None or status(rows.session, now) != "ACTIVE":
+        return Outcome(answer=None)
+    stopped, stop = auto_stop.consider(rows, now, auto_stop_threshold)
+    return Outcome(answer=None, agent=stopped, facts=(fact, *stop))
 
 
 def _by_agent(agent_id: str, request: Origin) -> Origin:

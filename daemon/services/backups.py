@@ -36,7 +36,7 @@ class Backups:
             return Outcome(answer=None, facts=(fact,))
 
         try:
-            await self._store.change(Scope(), decide, origin)
+            await self._store.change(Scope(while_locked=True), decide, origin)
         except DaemonError:
             await asyncio.to_thread(made.path.unlink, missing_ok=True)
             raise

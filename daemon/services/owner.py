@@ -12,7 +12,7 @@ import msgspec
 
 from daemon.crypto.passwords import PasswordHasher
 from daemon.domain.changes import Outcome, Rows, Scope
-from daemon.domain.errors import INVALID_MASTER_PASSWORD, MASTER_AUTH_LOCKED, DaemonError
+from daemon.domain.errors import INVALID_MASTER_PASSWORD, MASTER_AUTH_LOCKED, RATE_LIMIT_EXCEEDED, DaemonError
 from daemon.domain.events import Fact, MasterAuthFailed, MasterAuthLocked, Origin, OwnerLogin, PasswordChanged
 from daemon.domain.passwords import MAX_BYTES, check_password
 from daemon.domain.tokens import TICKET_PREFIX
@@ -51,17 +51,26 @@ class OwnerAuth:
         self._remembered: tuple[bytes, float] | None = None
         self._wrong: set[bytes] = set()
         self._locked_until = 0.0
+        self._next_attempt = 0.0
         self._verifying: dict[bytes, asyncio.Future[bool]] = {}
         self._tickets: dict[bytes, _Issued] = {}
 
-    async def check_password(self, presented: str, request: Origin) -> None:
+    async def check_password(self, presented: str, request: Origin, *, urgent: bool = False) -> None:
         """Accept the master password.
 
         The same wrong password again counts once: a script with a stale one never locks the owner out.
 
+        Args:
+            presented: the password.
+            request: who asks.
+            urgent: a lockout leaves one attempt a second, so that the owner can always stop everything.
+
         Raises:
             DaemonError: INVALID_MASTER_PASSWORD, MASTER_AUTH_LOCKED, RATE_LIMIT_EXCEEDED.
         """
+        if urgent and not self._is_unlocked():
+            await self._check_in_lockout(presented)
+            return
         self.check_lock()
         digest = self._digest(presented)
         now = self._store.clock.monotonic()
@@ -77,6 +86,16 @@ class OwnerAuth:
         if digest not in self._wrong:
             await self._fail(digest, request)
         raise DaemonError(INVALID_MASTER_PASSWORD, "The master password is wrong.")
+
+    async def _check_in_lockout(self, presented: str) -> None:
+        """Accept the master password in a lockout, at one attempt a second; nothing is counted or remembered."""
+        now = self._store.clock.monotonic()
+        if now < self._next_attempt:
+            raise DaemonError(RATE_LIMIT_EXCEEDED, retry_after=1)
+        self._next_attempt = now + 1.0
+        normal = unicodedata.normalize("NFC", presented)
+        if len(presented) > MAX_BYTES or not await self._hasher.verify(self._stored, normal):
+            raise DaemonError(INVALID_MASTER_PASSWORD, "The master password is wrong.")
 
     def check_lock(self) -> None:
         """Refuse while owner routes are locked: nothing is verified then.
@@ -184,12 +203,15 @@ class OwnerAuth:
         self._remembered = None
 
     async def _record(self, fact: Fact, request: Origin) -> None:
-        await self._store.change(Scope(), lambda _rows, _now: Outcome(answer=None, facts=(fact,)), request)
+        scope = Scope(while_locked=True)
+        await self._store.change(scope, lambda _rows, _now: Outcome(answer=None, facts=(fact,)), request)
 
     async def _store_hash(self, stored: str, request: Origin, fact: Fact | None) -> int:
         facts = (fact,) if fact else ()
         return await self._store.change(
-            Scope(), lambda _rows, now: Outcome(answer=now, values={PASSWORD_KEY: stored}, facts=facts), request
+            Scope(while_locked=True),
+            lambda _rows, now: Outcome(answer=now, values={PASSWORD_KEY: stored}, facts=facts),
+            request,
         )
 
 
@@ -206,7 +228,7 @@ async def set_initial_password(store: Store, hasher: PasswordHasher, password: s
             return Outcome(answer=False)
         return Outcome(answer=True, values={PASSWORD_KEY: stored}, facts=(PasswordChanged(initial=True),))
 
-    return await store.change(Scope(values=(PASSWORD_KEY,)), decide, request)
+    return await store.change(Scope(values=(PASSWORD_KEY,), while_locked=True), decide, request)
 
 
 def _ticket_digest(ticket: str) -> bytes:

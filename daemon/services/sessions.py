@@ -9,18 +9,26 @@ from daemon.crypto.tokens import TokenSigner
 from daemon.domain import renewal, session_views, sessions
 from daemon.domain.changes import Outcome, Scope
 from daemon.domain.constraints import limits
-from daemon.domain.errors import RENEWAL_CONFLICT, SESSION_NOT_FOUND, SESSION_RENEWAL_MISMATCH, DaemonError
+from daemon.domain.errors import (
+    RENEWAL_CONFLICT,
+    RENEWAL_LIMIT_REACHED,
+    SESSION_ABSOLUTE_LIFETIME_EXCEEDED,
+    SESSION_NOT_FOUND,
+    SESSION_RENEWAL_MISMATCH,
+    DaemonError,
+)
 from daemon.domain.events import Origin
 from daemon.domain.filters import SessionFilter
 from daemon.domain.ids import uuid7
 from daemon.domain.pages import Listing, Page, encode_cursor
-from daemon.domain.requests import CreateSession, PatchSession, json_text
+from daemon.domain.requests import CreateSession, PatchSession, PublishEvent, json_text
 from daemon.domain.rows import CreatedBy, Session
 from daemon.domain.sessions import Mint
 from daemon.domain.views import (
     CreatedSession,
     ExtendedSession,
     OwnSession,
+    PublishedEvent,
     RenewedSession,
     RevokedSession,
     RotatedSession,
@@ -220,6 +228,15 @@ class Sessions:
         """
         return await self._store.change(Scope(session=caller.live.session.id), sessions.end_own, origin)
 
+    async def publish(self, caller: Caller, body: PublishEvent, origin: Origin) -> PublishedEvent:
+        """Record what the caller tells of its own work.
+
+        Raises:
+            DaemonError: as the session check does.
+        """
+        scope = Scope(session=caller.live.session.id)
+        return await self._store.change(scope, partial(sessions.publish, body=body), origin)
+
     async def renew(self, caller: Caller, session_id: str, origin: Origin) -> RenewedSession:
         """Exchange the caller's token for the next generation, or hand out the answer that it lost.
 
@@ -240,8 +257,18 @@ class Sessions:
             mint=self._mint(),
             seal=lambda answer: seal(answer, caller.token, nonce),
         )
-        answer = await self._store.change(Scope(session=session_id, sealed_for=caller.digest), decide, origin)
+        try:
+            answer = await self._store.change(Scope(session=session_id, sealed_for=caller.digest), decide, origin)
+        except DaemonError as refusal:
+            if refusal.kind in {RENEWAL_LIMIT_REACHED, SESSION_ABSOLUTE_LIFETIME_EXCEEDED}:
+                await self._warn(caller, origin)
+            raise
         return self._opened(answer, caller) if isinstance(answer, bytes) else answer
+
+    async def _warn(self, caller: Caller, origin: Origin) -> None:
+        """Tell the owner, once, that this session ends for good; the refusal itself wrote nothing."""
+        if caller.live.session.expiry_warned_at is None:
+            await self._store.change(Scope(session=caller.live.session.id), renewal.warn, origin)
 
     async def _lost_answer(self, caller: Caller) -> RenewedSession:
         sealed = await self._store.sealed_answer(caller.live.session.id)

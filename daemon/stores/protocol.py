@@ -9,10 +9,10 @@ import msgspec
 from daemon.domain.changes import Decide, Scope
 from daemon.domain.clock import Clock
 from daemon.domain.events import Event, Origin
-from daemon.domain.filters import EventFilter, SessionFilter
+from daemon.domain.filters import AttemptFilter, EventFilter, SessionFilter
 from daemon.domain.pages import Page
-from daemon.domain.rows import Agent, AgentStatus, Session
-from daemon.domain.views import ChainHead, EngineStatus
+from daemon.domain.rows import Agent, AgentStatus, Answer, Attempt, Channel, Delivery, Session
+from daemon.domain.views import Backlog, ChainHead, EngineStatus
 
 T = TypeVar("T")
 
@@ -73,6 +73,8 @@ class Store(Protocol):
     """
 
     clock: Clock
+    locked: bool
+    """Whether the kill switch is on, as last committed: set before anybody is answered."""
 
     async def change(self, scope: Scope, decide: Decide[T], origin: Origin) -> T:
         """Run one change: load what `scope` names, decide, write, commit; the answer is returned after the commit.
@@ -132,6 +134,15 @@ class Store(Protocol):
         """Return raw audit rows for verification: the ten hashed columns, then prev_hash and hash."""
         ...
 
+    async def count_events(self, after: int, through: int, since: int) -> dict[str, int]:
+        """Return how many events there are of each type and of each severity.
+
+        Args:
+            after, through: sequence numbers; the first is not counted, the last is.
+            since: Unix seconds; older ones are not counted.
+        """
+        ...
+
     async def head(self) -> ChainHead:
         """Return the newest event's sequence number and hash."""
         ...
@@ -146,6 +157,30 @@ class Store(Protocol):
 
     async def purge_idempotency_keys(self, before: int) -> int:
         """Delete idempotency keys older than (Unix seconds); return how many."""
+        ...
+
+    async def channels(self) -> list[Channel]:
+        """Return every channel, disabled ones too, the highest priority first."""
+        ...
+
+    async def due_deliveries(self, limit: int) -> list[Delivery]:
+        """Return messages to be sent now, the most urgent and then the oldest first."""
+        ...
+
+    async def attempts(self, which: AttemptFilter, page: Page) -> list[Attempt]:
+        """Return rows of the delivery log, newest first."""
+        ...
+
+    async def backlog(self) -> Backlog:
+        """Return how many messages wait."""
+        ...
+
+    async def purge_notifications(self, done_before: int, logged_before: int) -> None:
+        """Delete what was sent, what was logged, and answers that ended, before (Unix seconds)."""
+        ...
+
+    async def answer(self, token_hash: str) -> Answer | None:
+        """Return what may be answered with a token."""
         ...
 
     async def active_session_count(self) -> int:

@@ -7,12 +7,18 @@ import msgspec
 
 from daemon.services.admin import Admin
 from daemon.services.agents import Agents
+from daemon.services.answers import Answers
 from daemon.services.audit import Audit
 from daemon.services.auth import SessionAuth
 from daemon.services.backups import Backups
 from daemon.services.caller import Caller
+from daemon.services.channels import Channels
+from daemon.services.kill_switch import KillSwitch
+from daemon.services.notifications import Notifications
 from daemon.services.owner import OwnerAuth
 from daemon.services.sessions import Sessions
+from daemon.services.summary import DailySummary
+from daemon.web.streams import Streams
 
 _KEY = "daemon"
 
@@ -27,6 +33,12 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     audit: Audit
     admin: Admin
     backups: Backups
+    kill_switch: KillSwitch
+    channels: Channels
+    notifications: Notifications
+    answers: Answers
+    summary: DailySummary
+    streams: Streams
     stop: Callable[[str], None]
 
 

@@ -1,5 +1,6 @@
 """Bodies and queries: strict, and every problem at once."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
@@ -125,12 +126,19 @@ class Query:
 
     def choice(self, name: str, choices: Any) -> Any:
         """Return a parameter that is one of a Literal's values, None if it is absent."""
+        return self.word(name, [str(option) for option in _options(choices)])
+
+    def word(self, name: str, allowed: Sequence[str]) -> str | None:
+        """Return a parameter that is one of some words, None if it is absent."""
         value = self.text(name)
-        allowed = [str(option) for option in _options(choices)]
         if value is None or value in allowed:
             return value
         self._problems.append((name, f"must be one of {', '.join(allowed)}"))
         return None
+
+    def flag(self, name: str) -> bool:
+        """Return a parameter that is `true` or `false`, false if it is absent."""
+        return self.word(name, ("true", "false")) == "true"
 
     def number(self, name: str, default: int, low: int, high: int) -> int:
         """Return a whole number within bounds, `default` if it is absent."""

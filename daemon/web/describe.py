@@ -7,7 +7,7 @@ import msgspec
 from daemon.domain.errors import ErrorKind
 from daemon.domain.requests import Body
 
-Group = Literal["public", "owner", "agent"]
+Group = Literal["public", "owner", "agent", "link"]
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -39,6 +39,10 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         errors: beyond those that every route of the group can answer.
         listed: whether the answer is a page of a list, with a Link header.
         also: further statuses that carry the same body.
+        per_minute: requests that a session may send to this route in a minute; 0 is no limit but the general one.
+        urgent: whether a lockout leaves the route open, at one attempt a second.
+        html: whether the answer is a page for people.
+        streams: whether the answer is a stream of Server-Sent Events, each with an `answer` as its data.
     """
 
     summary: str
@@ -48,6 +52,10 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[ErrorKind, ...] = ()
     listed: bool = False
     also: tuple[int, ...] = ()
+    per_minute: int = 0
+    urgent: bool = False
+    html: bool = False
+    streams: bool = False
 
 
 def described(summary: str, answer: Any, *, allows: str | None = None, **more: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from daemon.domain.errors import DaemonError
 from daemon.log import Log
 from daemon.web.context import RequestContext, attach
 from daemon.web.hosts import HostPolicy
-from daemon.web.limits import MAX_BODY, RateWindow, accepts_json, is_routable, limited_body
+from daemon.web.limits import LINK_PATH, MAX_BODY, RateWindow, accepts, is_routable, limited_body
 from daemon.web.problems import problem_for
 
 Scope = MutableMapping[str, Any]
@@ -42,6 +42,10 @@ _WATCHED = frozenset(
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _CLIENTS: dict[bytes, Literal["cli", "run"]] = {b"cli": "cli", b"run": "run"}
 _OWNER_PATHS = ("/v1/agents", "/v1/sessions", "/v1/owner", "/v1/admin", "/health")
+
+_OPEN_WHILE_LOCKED = frozenset(
+    f"/v1/admin/{name}" for name in ("kill-switch", "recover", "shutdown", "backup", "password")
+)
 
 _process = os.urandom(8).hex()
 _numbers = count(1)
@@ -134,7 +138,7 @@ class Envelope:
 
         Raises:
             DaemonError: VALIDATION_ERROR, HOST_NOT_ALLOWED, ORIGIN_NOT_ALLOWED, BODY_TOO_LARGE, SHUTTING_DOWN,
-                RATE_LIMIT_EXCEEDED, ROUTE_NOT_FOUND, NOT_ACCEPTABLE.
+                SYSTEM_LOCKED, RATE_LIMIT_EXCEEDED, ROUTE_NOT_FOUND, NOT_ACCEPTABLE.
         """
         host, raw_path = seen.get(b"host"), scope["raw_path"]
         # The unix socket is known by our end of it: a peer that has hung up has no address on TCP either.
@@ -144,19 +148,24 @@ class Envelope:
             and (refused := self._hosts.check_host(host))
         ):
             raise refused
-        if b"origin" in seen and (refused := self._hosts.check_origin(seen[b"origin"])):
+        # A page under `no-referrer` posts its form with `Origin: null`; nobody can make a browser post to a link
+        # whose token he does not know.
+        origin = None if scope["path"].startswith(LINK_PATH) else seen.get(b"origin")
+        if origin is not None and (refused := self._hosts.check_origin(origin)):
             raise refused
         if b"content-length" in seen and int(seen[b"content-length"]) > MAX_BODY:
             raise DaemonError(errors.BODY_TOO_LARGE)
         if self._stopping and not (scope["path"] == "/health" and scope["method"] == "GET"):
             raise DaemonError(errors.SHUTTING_DOWN)
+        if self._services.kill_switch.is_on and not _is_open_while_locked(scope["method"], scope["path"]):
+            raise DaemonError(errors.SYSTEM_LOCKED)
         if self.rate.limit and not _is_owners(scope["method"], scope["path"]):
             wait = self.rate.take(now)
             if wait is not None:
                 raise DaemonError(errors.RATE_LIMIT_EXCEEDED, retry_after=wait)
         if (b"%" in raw_path or b"//" in raw_path) and not is_routable(raw_path):
             raise DaemonError(errors.ROUTE_NOT_FOUND)
-        if b"accept" in seen and not accepts_json(seen[b"accept"]):
+        if b"accept" in seen and not accepts(seen[b"accept"], scope["path"]):
             raise DaemonError(errors.NOT_ACCEPTABLE)
 
     def _finish(self, scope: Scope, about: RequestContext, status: int, started: float) -> None:
@@ -191,6 +200,13 @@ def _is_owners(method: str, path: str) -> bool:
     if not path.startswith(_OWNER_PATHS):
         return False
     return not (method == "PUT" and path.rstrip("/").endswith("/renew"))
+
+
+def _is_open_while_locked(method: str, path: str) -> bool:
+    """Return whether a route answers while the kill switch is on: health, what the owner looks at, the way back."""
+    if method == "GET":
+        return path.startswith(_OWNER_PATHS)
+    return method == "POST" and path in _OPEN_WHILE_LOCKED
 
 
 async def _answer(error: DaemonError, scope: Scope, about: RequestContext, send: Send) -> None:

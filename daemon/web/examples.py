@@ -56,9 +56,9 @@ def example(kind: Any) -> Any:
 
 
 def _value(name: str, kind: Any) -> Any:
-    if name in _BY_NAME:
-        return _BY_NAME[name]
     origin = get_origin(kind)
+    if name in _BY_NAME and (origin is not Literal or _BY_NAME[name] in get_args(kind)):
+        return _BY_NAME[name]
     if origin is Annotated:
         return _value(name, get_args(kind)[0])
     if origin in {Union, types.UnionType}:

@@ -11,6 +11,14 @@ MAX_BODY = 1 << 20
 """Bytes of a request body."""
 BROKEN = "daemon.broken"
 """Scope key under which the server leaves the ErrorKind of a body that will never be complete."""
+TRANSPORT = "daemon.transport"
+"""Scope key of the connection's transport, to cut off a client that does not read."""
+EVENT_STREAM = b"text/event-stream"
+"""The media type of Server-Sent Events (WHATWG HTML, section 9.2)."""
+EVENT_STREAM_PATHS = frozenset(("/v1/owner/events", "/v1/session/events"))
+"""What is answered as such."""
+LINK_PATH = "/reject/"
+"""Where the reject links lead; what stands after it is a credential."""
 WINDOW = 60.0
 """Seconds of a rate window."""
 
@@ -90,10 +98,27 @@ def is_routable(raw_path: bytes) -> bool:
     return True
 
 
+def accepts(accept: bytes, path: str) -> bool:
+    """Return whether an Accept header takes what a path answers: JSON, or an event stream or a page where there is one.
+
+    The pages of `/reject/` are for browsers of all kinds and for programs that show previews: they take any header.
+    """
+    if accepts_json(accept) or path.startswith(LINK_PATH):
+        return True
+    return path.rstrip("/") in EVENT_STREAM_PATHS and accepts_events(accept)
+
+
+@lru_cache(64)
+def accepts_events(accept: bytes) -> bool:
+    """Return whether an Accept header names event streams, as EventSource does."""
+    ranges = _ranges(accept)
+    return ranges.get(EVENT_STREAM, ranges.get(b"text/*", False))
+
+
 @lru_cache(64)
 def accepts_json(accept: bytes) -> bool:
     """Return whether an Accept header takes JSON of any kind (RFC 9110, section 12.5.1)."""
-    ranges = dict(_range(part) for part in accept.lower().split(b",") if part.strip())
+    ranges = _ranges(accept)
     exact = ranges.get(b"application/json")
     return not ranges or exact or (exact is None and any(ranges[name] for name in ranges if _is_json(name)))
 
@@ -102,6 +127,10 @@ def _is_json(media_range: bytes) -> bool:
     return media_range in {b"*/*", b"application/*"} or (
         media_range.startswith(b"application/") and media_range.endswith(b"+json")
     )
+
+
+def _ranges(accept: bytes) -> dict[bytes, bool]:
+    return dict(_range(part) for part in accept.lower().split(b",") if part.strip())
 
 
 def _range(part: bytes) -> tuple[bytes, bool]:

@@ -13,6 +13,7 @@ from daemon.domain.errors import DaemonError, ErrorKind
 from daemon.domain.requests import Body
 from daemon.web.describe import Group, Operation, Parameter
 from daemon.web.examples import example
+from daemon.web.limits import EVENT_STREAM
 from daemon.web.problems import MEDIA_TYPE, STATUS, ProblemDocument, render
 
 REF = "#/components/schemas/{name}"
@@ -39,11 +40,13 @@ _EVERYWHERE = (
     errors.RATE_LIMIT_EXCEEDED,
     errors.HEADERS_TOO_LARGE,
     errors.INTERNAL_ERROR,
+    errors.SYSTEM_LOCKED,
     errors.SHUTTING_DOWN,
     errors.STORAGE_UNAVAILABLE,
 )
 _OF_GROUP: dict[Group, tuple[ErrorKind, ...]] = {
     "public": (),
+    "link": (),
     "owner": (errors.INVALID_MASTER_PASSWORD, errors.MASTER_AUTH_LOCKED),
     "agent": (
         errors.INVALID_TOKEN,
@@ -58,6 +61,7 @@ _OF_GROUP: dict[Group, tuple[ErrorKind, ...]] = {
 }
 _SECURITY: dict[Group, list[dict[str, list[str]]]] = {
     "public": [],
+    "link": [],
     "owner": [{"masterPassword": []}, {"masterPasswordB64": []}, {"ownerTicket": []}],
     "agent": [{"sessionToken": []}],
 }
@@ -109,7 +113,8 @@ def build(app: Litestar) -> dict[str, Any]:
 def _operation(path: str, handler: HTTPRouteHandler, types: set[Any]) -> dict[str, Any]:
     described: Operation = handler.opt["describes"]
     group: Group = handler.opt["group"]
-    types.add(described.answer)
+    if not described.html:
+        types.add(described.answer)
     made: dict[str, Any] = {
         "operationId": handler.handler_name,
         "summary": described.summary,
@@ -127,8 +132,11 @@ def _operation(path: str, handler: HTTPRouteHandler, types: set[Any]) -> dict[st
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-    schema = {"type": "string", "format": "uuid"}
-    return [{"name": name, "in": "path", "required": True, "schema": schema} for name in names]
+    return [{"name": name, "in": "path", "required": True, "schema": _path_schema(name)} for name in names]
+
+
+def _path_schema(name: str) -> dict[str, Any]:
+    return {"type": "string", "format": "uuid"} if name.endswith("_id") else {"type": "string"}
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
@@ -148,8 +156,7 @@ def _request_body(body: type[Body]) -> dict[str, Any]:
 
 
 def _responses(described: Operation, group: Group, status: int, path: str) -> dict[str, Any]:
-    (schema,), _ = msgspec.json.schema_components([described.answer], ref_template=REF)
-    content = {"application/json": {"schema": schema, "example": example(described.answer)}}
+    content = _content(described)
     success: dict[str, Any] = {"description": described.summary, "content": content}
     if described.listed:
         success["headers"] = {"Link": {"description": "The next page, if any.", "schema": {"type": "string"}}}
@@ -159,6 +166,29 @@ def _responses(described: Operation, group: Group, status: int, path: str) -> di
         content = known.setdefault("content", {})
         known["content"] = content | {MEDIA_TYPE: _problem_content(kinds, path)}
     return made
+
+
+def _content(described: Operation) -> dict[str, Any]:
+    if described.html:
+        return {"text/html": {"schema": {"type": "string"}, "example": "<!doctype html>…"}}
+    return _stream_content(described) if described.streams else _json_content(described)
+
+
+def _json_content(described: Operation) -> dict[str, Any]:
+    (schema,), _ = msgspec.json.schema_components([described.answer], ref_template=REF)
+    return {"application/json": {"schema": schema, "example": example(described.answer)}}
+
+
+def _stream_content(described: Operation) -> dict[str, Any]:
+    shown = example(described.answer)
+    name = described.answer.__name__
+    schema = {
+        "type": "string",
+        "description": f"Server-Sent Events; `id` is the sequence number, `event` the type, `data` one {name} as JSON.",
+        "contentSchema": {"$ref": REF.format(name=name)},
+    }
+    text = f"id: {shown['seq']}\nevent: {shown['type']}\ndata: {msgspec.json.encode(shown).decode()}\n\n"
+    return {EVENT_STREAM.decode(): {"schema": schema, "example": text}}
 
 
 def _by_status(kinds: tuple[ErrorKind, ...]) -> dict[int, list[ErrorKind]]:

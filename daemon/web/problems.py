@@ -15,7 +15,12 @@ from daemon.web.context import context
 MEDIA_TYPE = "application/problem+json"
 
 _CODES: dict[int, tuple[ErrorKind, ...]] = {
-    400: (errors.VALIDATION_ERROR, errors.BAD_REQUEST),
+    400: (
+        errors.VALIDATION_ERROR,
+        errors.BAD_REQUEST,
+        errors.INVALID_CHANNEL_CONFIG,
+        errors.MIN_CHANNELS_REQUIRED,
+    ),
     401: (
         errors.INVALID_TOKEN,
         errors.TOKEN_EXPIRED,
@@ -36,7 +41,7 @@ _CODES: dict[int, tuple[ErrorKind, ...]] = {
         errors.HOST_NOT_ALLOWED,
         errors.ORIGIN_NOT_ALLOWED,
     ),
-    404: (errors.SESSION_NOT_FOUND, errors.AGENT_NOT_FOUND, errors.ROUTE_NOT_FOUND),
+    404: (errors.SESSION_NOT_FOUND, errors.AGENT_NOT_FOUND, errors.CHANNEL_NOT_FOUND, errors.ROUTE_NOT_FOUND),
     405: (errors.METHOD_NOT_ALLOWED,),
     406: (errors.NOT_ACCEPTABLE,),
     408: (errors.REQUEST_TIMEOUT,),
@@ -46,6 +51,9 @@ _CODES: dict[int, tuple[ErrorKind, ...]] = {
         errors.RENEWAL_CONFLICT,
         errors.INVALID_STATE_TRANSITION,
         errors.IDEMPOTENCY_CONFLICT,
+        errors.KILL_SWITCH_ALREADY_ACTIVE,
+        errors.KILL_SWITCH_NOT_ACTIVE,
+        errors.RECOVERY_WAIT_REQUIRED,
     ),
     410: (errors.AGENT_TERMINATED,),
     413: (errors.BODY_TOO_LARGE,),
@@ -54,7 +62,7 @@ _CODES: dict[int, tuple[ErrorKind, ...]] = {
     429: (errors.MASTER_AUTH_LOCKED, errors.ROTATION_TOO_RECENT, errors.RATE_LIMIT_EXCEEDED),
     431: (errors.HEADERS_TOO_LARGE,),
     500: (errors.INTERNAL_ERROR,),
-    503: (errors.SHUTTING_DOWN, errors.STORAGE_UNAVAILABLE),
+    503: (errors.SYSTEM_LOCKED, errors.SHUTTING_DOWN, errors.STORAGE_UNAVAILABLE),
 }
 STATUS: dict[ErrorKind, int] = {kind: status for status, kinds in _CODES.items() for kind in kinds}
 """The HTTP status of every kind of the catalogue."""

@@ -15,7 +15,7 @@ from daemon.domain import errors
 from daemon.domain.errors import DaemonError, ErrorKind
 from daemon.log import Log
 from daemon.web.envelope import SECURITY_HEADERS, new_request_id
-from daemon.web.limits import BROKEN
+from daemon.web.limits import BROKEN, TRANSPORT
 from daemon.web.problems import render
 
 PEER = "daemon.peer"
@@ -129,6 +129,7 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head = True
         self._head_size = self._unparsed = 0
+        self.scope[TRANSPORT] = self.transport  # type: ignore[literal-required]
         if self._peer is not None:
             self.scope[PEER] = self._peer  # type: ignore[literal-required]
 

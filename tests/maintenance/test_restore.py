@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from daemon.domain.chain import verify
+from daemon.domain.kill_switch import is_on
 from daemon.files import sha256
 from daemon.maintenance.exclusive import Refused
 from daemon.maintenance.restore import Restored, restore
@@ -113,9 +114,16 @@ def restored(past: Past) -> Restored:
 @pytest.mark.parametrize(("latch", "stays"), LATCHES)
 def test_a_kill_switch_that_is_on_stays_on(past: Past, latch: str, stays: bool) -> None:
     write(past.root / "daemon.db", f"INSERT INTO key_value_store VALUES ('kill_switch', '{latch}', 1)")
-    assert restored(past).kill_switch_kept is stays
+    done = restore(past.home, past.home.database, past.backup, LogSettings(), keep_sessions=True)
+    assert (done.kill_switch_kept, done.sessions_revoked) == (stays, int(stays))
     found = read(past.root / "daemon.db", "SELECT value FROM key_value_store WHERE key = 'kill_switch'")
-    assert found == ([(latch,)] if stays else [])
+    assert [is_on(value) for (value,) in found] == ([True] if stays else [])
+    live = LiveDaemon(past.root, FakeTime(1_750_001_000))
+    try:
+        assert live.owner.post("/v1/agents", json={"name": "x"}).status_code == (503 if stays else 201)
+        assert live.owner.post("/v1/admin/backup").status_code == 200
+    finally:
+        live.stop()
 
 
 def missing(path: Path) -> None:

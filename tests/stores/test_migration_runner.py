@@ -181,7 +181,7 @@ def test_a_newer_database_is_refused_and_untouched(tmp_path: Path, closed: bool)
         ("DELETE FROM schema_migrations WHERE version = 1", "has 2 where 1 is due"),
         ("INSERT INTO schema_migrations VALUES (0, '0000_zero.sql', 'x', 1)", "has 0 where 1 is due"),
         ("DELETE FROM schema_migrations", "no record of migrations"),
-        ("DROP TABLE schema_migrations", "has tables (agents, audit_log, "),
+        ("DROP TABLE schema_migrations", "has tables (agents, answers, "),
         ("ALTER TABLE schema_migrations DROP COLUMN sha256", "no such column: sha256"),
     ],
 )
@@ -367,11 +367,11 @@ def test_a_journal_that_a_crash_left_is_rolled_back_before_reading(tmp_path: Pat
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 400 KiB; only root can make one."""
+    """A file system of 600 KiB; only root can make one."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=400k", "none", disk], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=600k", "none", disk], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("mounting a small file system needs root")

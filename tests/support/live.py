@@ -14,6 +14,7 @@ from daemon import config
 from daemon.domain.clock import DomainClock
 from daemon.home import Home
 from daemon.running import Daemon
+from daemon.web.streams import StreamLimits
 
 PASSWORD = "correct horse battery staple"
 CHEAP = {
@@ -47,13 +48,17 @@ class LiveDaemon:
     Args:
         root: its home.
         time: moved by the test.
+        streams: what live streams may take.
         env: further `DAEMON_<SECTION>_<KEY>` settings.
     """
 
-    def __init__(self, root: Path, time: FakeTime | None = None, **env: str) -> None:
+    def __init__(
+        self, root: Path, time: FakeTime | None = None, streams: StreamLimits | None = None, **env: str
+    ) -> None:
         self.root = root
         self.time = time or FakeTime()
         self.home = Home.resolve(root, {})
+        self._streams = streams
         self._env = {**CHEAP, **env}
         self._thread: threading.Thread | None = None
         self.start()
@@ -66,7 +71,7 @@ class LiveDaemon:
             clock = DomainClock(lambda: self.time.wall, lambda: self.time.mono)
             loaded = config.load(self.root, self._env, {})
             self.loop = asyncio.get_running_loop()
-            self.daemon = Daemon(self.home, loaded, password=PASSWORD, clock=clock)
+            self.daemon = Daemon(self.home, loaded, password=PASSWORD, clock=clock, stream_limits=self._streams)
             try:
                 await self.daemon.start()
             except BaseException as error:

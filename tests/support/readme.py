@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from daemon import config, log_events
-from daemon.app import make_app
 from daemon.domain.clock import DomainClock
 from daemon.domain.errors import CATALOGUE
+from daemon.web.application import make_app
 from daemon.web.middleware.rate import SessionRates
 from daemon.web.openapi import build
 from daemon.web.problems import STATUS
@@ -26,7 +26,7 @@ def routes() -> str:
     """Return the routes as a table."""
     paths = build(make_app(SessionRates(0, DomainClock(lambda: 0.0, lambda: 0.0))))["paths"]
     rows = ["| route | guarded by | what it does |", "|---|---|---|"]
-    guards = {"public": "–", "owner": "owner", "agent": "session token"}
+    guards = {"public": "–", "owner": "owner", "agent": "session token", "link": "the link's token"}
     for path, methods in paths.items():
         for method, operation in methods.items():
             guard = guards[operation["tags"][0]]

@@ -16,7 +16,7 @@ from daemon.log import Log
 from daemon.web.context import RequestContext, context
 from daemon.web.envelope import Envelope
 from daemon.web.hosts import HostPolicy
-from daemon.web.limits import MAX_BODY, accepts_json
+from daemon.web.limits import MAX_BODY, accepts, accepts_json
 from daemon.web.options import NoAutomaticOptions
 from daemon.web.problems import handle_exception
 
@@ -378,6 +378,22 @@ async def test_an_accept_header_without_json_is_406(world: World) -> None:
 )
 def test_accept_is_read_as_rfc_9110_says(accept: bytes, accepted: bool) -> None:
     assert accepts_json(accept) is accepted
+
+
+@pytest.mark.parametrize(
+    ("accept", "accepted"),
+    [
+        (b"text/event-stream", True),
+        (b"TEXT/*;q=0.5", True),
+        (b"text/event-stream;q=0, text/*", False),
+        (b"text/html", False),
+        (b"application/json", True),
+    ],
+)
+def test_event_streams_are_acceptable_where_there_are_some(accept: bytes, accepted: bool) -> None:
+    for path in ("/v1/owner/events", "/v1/session/events/"):
+        assert accepts(accept, path) is accepted
+    assert accepts(accept, "/v1/session") is accepts_json(accept)
 
 
 # --- errors and the log line

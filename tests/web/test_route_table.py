@@ -7,8 +7,8 @@ import httpx
 import pytest
 from litestar.routes import HTTPRoute
 
-from daemon.app import make_app
 from daemon.domain.clock import DomainClock
+from daemon.web.application import make_app
 from daemon.web.middleware.rate import SessionRates
 from daemon.web.openapi import build
 from tests.support.live import PASSWORD, LiveDaemon

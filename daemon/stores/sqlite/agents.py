@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from daemon.domain.pages import Page
-from daemon.domain.rows import Agent, AgentStatus
+from daemon.domain.rows import Agent, AgentStatus, SuspendedBy
 
 _FIELDS = Agent.__struct_fields__
 _VERIFIED = _FIELDS.index("owner_verified")
@@ -25,7 +25,7 @@ _INSERT = f"INSERT INTO agents ({COLUMNS}) VALUES ({', '.join('?' * len(_FIELDS)
 # Everything about an agent that can change.
 _UPDATE = (
     "UPDATE agents SET name = ?, status = ?, owner_address = ?, owner_verified = ?, metadata = ?, updated_at = ?,"
-    " suspended_at = ?, suspension_reason = ? WHERE id = ?"
+    " suspended_at = ?, suspension_reason = ?, suspended_by = ? WHERE id = ?"
 )
 
 
@@ -56,7 +56,7 @@ def insert(raw: sqlite3.Connection, agent: Agent) -> None:
 def update(raw: sqlite3.Connection, agent: Agent) -> None:
     """Store what changed of an agent."""
     values = (agent.name, agent.status, agent.owner_address, agent.owner_verified, agent.metadata, agent.updated_at)
-    raw.execute(_UPDATE, (*values, agent.suspended_at, agent.suspension_reason, agent.id))
+    raw.execute(_UPDATE, (*values, agent.suspended_at, agent.suspension_reason, agent.suspended_by, agent.id))
 
 
 def find(raw: sqlite3.Connection, status: AgentStatus | None, page: Page) -> list[Agent]:
@@ -71,6 +71,17 @@ def find(raw: sqlite3.Connection, status: AgentStatus | None, page: Page) -> lis
     where = " AND ".join(conditions)
     sql = f"SELECT {COLUMNS} FROM agents WHERE {where} ORDER BY created_at DESC, id DESC LIMIT ?"  # noqa: S608
     return [to_agent(row) for row in raw.execute(sql, (*values, page.limit))]
+
+
+def of_status(raw: sqlite3.Connection, status: AgentStatus) -> list[Agent]:
+    """Return every agent of a status."""
+    return [to_agent(row) for row in raw.execute(f"SELECT {COLUMNS} FROM agents WHERE status = ?", (status,))]  # noqa: S608
+
+
+def suspended_by(raw: sqlite3.Connection, cause: SuspendedBy) -> list[Agent]:
+    """Return every agent that this suspended."""
+    sql = f"SELECT {COLUMNS} FROM agents WHERE status = 'SUSPENDED' AND suspended_by = ?"  # noqa: S608
+    return [to_agent(row) for row in raw.execute(sql, (cause,))]
 
 
 def count(raw: sqlite3.Connection) -> int:

@@ -1,18 +1,38 @@
 """The two sides of a change: reading what it named, writing what it decided."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from daemon.domain.changes import Outcome, Rows, Scope
-from daemon.domain.events import Origin
-from daemon.stores.sqlite import agents, sessions, values
+from daemon.domain.errors import SYSTEM_LOCKED, DaemonError
+from daemon.domain.events import Fact, Origin
+from daemon.domain.kill_switch import KEY as KILL_SWITCH
+from daemon.domain.kill_switch import is_on
+from daemon.domain.notifications import deliveries, level_of
+from daemon.stores.sqlite import agents, answers, events, notifications, sessions, values
 from daemon.stores.sqlite.writer import Transaction
 
 IDEMPOTENCY_SECONDS = 86_400
 
 
+class Telling(msgspec.Struct):
+    """Whether messages are written for facts, and for how long their like is a repetition (seconds)."""
+
+    enabled: bool = True
+    dedup_ttl: int = 300
+
+
 def load(tx: Transaction, scope: Scope) -> Rows:
-    """Read what a change asked to see."""
-    raw, rows = tx.raw, Rows()
+    """Read what a change asked to see.
+
+    Raises:
+        DaemonError: SYSTEM_LOCKED, unless the change may be made while the kill switch is on.
+    """
+    raw, rows = tx.raw, Rows(next_seq=tx.chain.head.seq + 1)
+    if not scope.while_locked and _is_locked(tx):
+        raise DaemonError(SYSTEM_LOCKED)
     if scope.session is not None:
         rows.session = sessions.get(raw, scope.session)
         if scope.sealed_for and rows.session and rows.session.previous_token_hash == scope.sealed_for:
@@ -32,16 +52,41 @@ def load(tx: Transaction, scope: Scope) -> Rows:
     for key in scope.values:
         if (value := values.get(raw, key)) is not None:
             rows.values[key] = value
+    _load_more(tx, scope, rows)
     return rows
 
 
-def write(tx: Transaction, rows: Rows, outcome: Outcome[Any], origin: Origin) -> None:
-    """Write what was decided: rows first, then its events."""
+def _load_more(tx: Transaction, scope: Scope, rows: Rows) -> None:
+    """Read what only a few changes ask for."""
+    raw = tx.raw
+    if scope.active_agents:
+        rows.agents += agents.of_status(raw, "ACTIVE")
+    if scope.suspended_by is not None:
+        rows.agents += agents.suspended_by(raw, scope.suspended_by)
+    if scope.incidents_of is not None:
+        rows.incident_minutes = events.incident_minutes(raw, scope.incidents_of, tx.now)
+    if scope.answer is not None:
+        rows.answer = answers.get(raw, scope.answer)
+    if scope.channels:
+        rows.channels = notifications.channels(raw)
+
+
+def _is_locked(tx: Transaction) -> bool:
+    """Return whether the kill switch is on, as of this very transaction; read once a batch."""
+    if tx.locked is None:
+        tx.locked = is_on(values.get(tx.raw, KILL_SWITCH))
+    return tx.locked
+
+
+def write(tx: Transaction, rows: Rows, outcome: Outcome[Any], origin: Origin, telling: Telling) -> None:
+    """Write what was decided: rows first, then its events, then what the owner is to be told of them."""
     raw = tx.raw
     if outcome.new_agent is not None:
         agents.insert(raw, outcome.new_agent)
     if outcome.agent is not None:
         agents.update(raw, outcome.agent)
+    for agent in outcome.agents:
+        agents.update(raw, agent)
     if outcome.new_session is not None:
         sessions.insert(raw, outcome.new_session)
         if outcome.idempotency_key is not None:
@@ -54,4 +99,40 @@ def write(tx: Transaction, rows: Rows, outcome: Outcome[Any], origin: Origin) ->
             sessions.update(raw, before[session.id], session)
     for key, value in (outcome.values or {}).items():
         values.put(raw, key, value, tx.now)
+        if key == KILL_SWITCH:
+            tx.locked = None
+    _write_messages(tx, outcome)
+    seq = tx.chain.head.seq
     tx.chain.append(outcome.facts, origin)
+    if telling.enabled:
+        _tell(tx, outcome.facts, seq, telling.dedup_ttl)
+
+
+def _write_messages(tx: Transaction, outcome: Outcome[Any]) -> None:
+    if outcome.new_channel is not None:
+        notifications.insert_channel(tx.raw, outcome.new_channel)
+        tx.channels = None
+    if outcome.channel is not None:
+        notifications.update_channel(tx.raw, outcome.channel)
+        tx.channels = None
+    if outcome.attempts:
+        notifications.log(tx.raw, outcome.attempts)
+    if outcome.settled is not None:
+        notifications.settle(tx.raw, outcome.settled, tx.now)
+    if outcome.new_answers:
+        answers.insert(tx.raw, outcome.new_answers)
+    if outcome.used_answer is not None:
+        answers.use(tx.raw, outcome.used_answer)
+    if outcome.spent_answers_of is not None:
+        answers.end_of_session(tx.raw, outcome.spent_answers_of, tx.now)
+
+
+def _tell(tx: Transaction, facts: Sequence[Fact], seq: int, dedup_ttl: int) -> None:
+    """Put messages about facts into the outbox; `seq` is that of the event before the first fact."""
+    for number, fact in enumerate(facts, seq + 1):
+        if level_of(fact) is None:
+            continue
+        if tx.channels is None:
+            tx.channels = notifications.channels(tx.raw)
+        if tx.channels:
+            notifications.enqueue(tx.raw, deliveries(fact, number, tx.now, tx.channels), dedup_ttl)

@@ -12,13 +12,15 @@ from daemon.domain.changes import Decide, Outcome, Rows, Scope
 from daemon.domain.clock import Clock
 from daemon.domain.errors import DaemonError
 from daemon.domain.events import AuditArchived, Event, Origin
-from daemon.domain.filters import EventFilter, SessionFilter
+from daemon.domain.filters import AttemptFilter, EventFilter, SessionFilter
+from daemon.domain.kill_switch import KEY as KILL_SWITCH
+from daemon.domain.kill_switch import is_on
 from daemon.domain.pages import Page
-from daemon.domain.rows import Agent, AgentStatus, Session
-from daemon.domain.views import ChainHead, EngineStatus
+from daemon.domain.rows import Agent, AgentStatus, Answer, Attempt, Channel, Delivery, Session
+from daemon.domain.views import Backlog, ChainHead, EngineStatus
 from daemon.stores.migrate import schema_version
 from daemon.stores.protocol import BackupFile, LiveSession, SealedAnswer
-from daemon.stores.sqlite import agents, changes, events, sessions, values
+from daemon.stores.sqlite import agents, answers, changes, events, notifications, sessions, values
 from daemon.stores.sqlite.backup import back_up, refusal
 from daemon.stores.sqlite.cache import SessionCache
 from daemon.stores.sqlite.connection import Connection, Readers, Synchronous, open_connection, unavailable
@@ -66,6 +68,8 @@ class SQLiteStore:
         self._readers = readers
         self._cache = cache
         self._schema_version = schema_version(path)
+        self.locked = False
+        self.telling = changes.Telling()
         self.cached = cache.by_token
         self.touch = cache.count
 
@@ -75,7 +79,7 @@ class SQLiteStore:
         def work(tx: Transaction) -> Written:
             rows = changes.load(tx, scope)
             outcome = decide(rows, tx.now)
-            changes.write(tx, rows, outcome, origin)
+            changes.write(tx, rows, outcome, origin, self.telling)
             return Written(outcome, rows)
 
         written = await self._writer.run(Unit(work, self._committed))
@@ -84,8 +88,12 @@ class SQLiteStore:
 
     def _committed(self, written: Written) -> None:
         outcome, rows = written.outcome, written.rows
+        if outcome.values is not None and KILL_SWITCH in outcome.values:
+            self.locked = is_on(outcome.values[KILL_SWITCH])
         if outcome.agent is not None:
             self._cache.put_agent(outcome.agent)
+        for agent in outcome.agents:
+            self._cache.put_agent(agent)
         for session in outcome.sessions:
             self._cache.put(session)
         if outcome.session is not None:
@@ -184,6 +192,10 @@ class SQLiteStore:
         """Return raw audit rows for verification."""
         return await self._readers.run(lambda raw: events.rows_after(raw, after, limit))
 
+    async def count_events(self, after: int, through: int, since: int) -> dict[str, int]:
+        """Return how many events there are of each type and of each severity."""
+        return await self._readers.run(lambda raw: events.count(raw, after, through, since))
+
     async def head(self) -> ChainHead:
         """Return the newest event's sequence number and hash."""
         return self._writer.head
@@ -200,6 +212,36 @@ class SQLiteStore:
     async def purge_idempotency_keys(self, before: int) -> int:
         """Delete idempotency keys older than `before`."""
         return await self._writer.run(Unit(lambda tx: values.purge_keys(tx.raw, before)))
+
+    async def channels(self) -> list[Channel]:
+        """Return every channel, disabled ones too, the highest priority first."""
+        return await self._readers.run(notifications.channels)
+
+    async def due_deliveries(self, limit: int) -> list[Delivery]:
+        """Return messages to be sent now, the most urgent and then the oldest first."""
+        now = self.clock.now()
+        return await self._readers.run(lambda raw: notifications.due(raw, now, limit))
+
+    async def attempts(self, which: AttemptFilter, page: Page) -> list[Attempt]:
+        """Return rows of the delivery log, newest first."""
+        return await self._readers.run(lambda raw: notifications.find_attempts(raw, which, page))
+
+    async def backlog(self) -> Backlog:
+        """Return how many messages wait."""
+        return await self._readers.run(notifications.backlog)
+
+    async def purge_notifications(self, done_before: int, logged_before: int) -> None:
+        """Delete what was sent, what was logged, and answers that ended, before (Unix seconds)."""
+
+        def work(tx: Transaction) -> None:
+            notifications.purge(tx.raw, done_before, logged_before)
+            answers.purge(tx.raw, done_before)
+
+        await self._writer.run(Unit(work))
+
+    async def answer(self, token_hash: str) -> Answer | None:
+        """Return what may be answered with a token."""
+        return await self._readers.run(lambda raw: answers.get(raw, token_hash))
 
     async def active_session_count(self) -> int:
         """Return the number of sessions of status ACTIVE."""
@@ -300,9 +342,11 @@ async def open_store(
         failed(error)
 
     writer = Writer(connection, clock, newest, announce, lost)
-    return SQLiteStore(
+    store = SQLiteStore(
         path, connection=connection, writer=writer, readers=Readers(connections[1:]), clock=clock, cache=cache
     )
+    store.locked = is_on(await store.value(KILL_SWITCH))
+    return store
 
 
 def newest_event_time(path: Path) -> int:

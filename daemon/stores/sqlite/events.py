@@ -32,6 +32,18 @@ BEGIN
 END"""
 
 
+_INCIDENT_TYPES = "event_type IN ('TOKEN_REUSED', 'CONSTRAINT_VIOLATED', 'AUTO_STOP_TRIGGERED')"
+
+# Minutes with an incident since the last auto-stop; the first condition is the partial index's own.
+_INCIDENTS = (
+    f"SELECT DISTINCT timestamp / 60 FROM audit_log WHERE {_INCIDENT_TYPES}"  # noqa: S608
+    " AND agent_id = :agent AND timestamp > :since"
+    " AND (event_type = 'TOKEN_REUSED' OR json_extract(details, '$.constraint') = 'allowedOperations')"
+    " AND id > coalesce((SELECT max(id) FROM audit_log WHERE event_type = 'AUTO_STOP_TRIGGERED'"
+    f" AND {_INCIDENT_TYPES} AND agent_id = :agent AND timestamp > :since), 0)"
+)
+
+
 class Chain:
     """The events of one transaction, chained to the newest one before it.
 
@@ -102,6 +114,24 @@ def newest_timestamp(raw: sqlite3.Connection) -> int:
     """Return the newest event's time, 0 if there is none."""
     row = raw.execute("SELECT timestamp FROM audit_log ORDER BY id DESC LIMIT 1").fetchone()
     return row[0] if row else 0
+
+
+def incident_minutes(raw: sqlite3.Connection, agent_id: str, now: int) -> frozenset[int]:
+    """Return the minutes of the last hour with an incident of the agent that no auto-stop has answered yet."""
+    values = {"agent": agent_id, "since": now - 3600}
+    return frozenset(row[0] for row in raw.execute(_INCIDENTS, values))
+
+
+def count(raw: sqlite3.Connection, after: int, through: int, since: int) -> dict[str, int]:
+    """Return how many events there are of each type and of each severity."""
+    found: dict[str, int] = {}
+    for column in ("event_type", "severity"):
+        sql = (
+            f"SELECT {column}, count(*) FROM audit_log WHERE id > ? AND id <= ? AND timestamp >= ?"  # noqa: S608
+            f" GROUP BY {column}"
+        )
+        found.update(raw.execute(sql, (after, through, since)).fetchall())
+    return found
 
 
 def rows_after(raw: sqlite3.Connection, after: int, limit: int) -> list[Sequence[Any]]:

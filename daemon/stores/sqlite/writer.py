@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from daemon.domain.clock import Clock
 from daemon.domain.errors import DaemonError
 from daemon.domain.events import Event
+from daemon.domain.rows import Channel
 from daemon.domain.views import ChainHead
 from daemon.stores.sqlite import events
 from daemon.stores.sqlite.connection import Connection, unavailable
@@ -22,6 +23,8 @@ MAX_BATCH = 256
 class Transaction:
     """What a unit of work sees of the transaction it runs in.
 
+    `locked` (is the kill switch on?) and `channels` are read once by the first unit that wants to know; None is unread.
+
     Args:
         raw: the connection.
         now: the one time of the transaction, Unix seconds.
@@ -32,6 +35,8 @@ class Transaction:
         self.raw = raw
         self.now = now
         self.chain = events.Chain(head, now)
+        self.locked: bool | None = None
+        self.channels: list[Channel] | None = None
 
 
 class Unit(Generic[R]):
@@ -201,6 +206,7 @@ def _run_saved(tx: Transaction, unit: Unit[Any]) -> object:
             raise
         tx.raw.execute("ROLLBACK TO unit")
         tx.chain.back_to(mark)
+        tx.locked = tx.channels = None
         result = unavailable(error) if isinstance(error, sqlite3.Error) else error
     tx.raw.execute("RELEASE unit")
     return result

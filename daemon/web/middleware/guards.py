@@ -54,7 +54,8 @@ class OwnerGuard:
         owner = about.services.owner
         password = _password(scope)
         if password is not None:
-            await owner.check_password(password, request_origin(about, "owner"))
+            urgent = scope["route_handler"].opt["describes"].urgent
+            await owner.check_password(password, request_origin(about, "owner"), urgent=urgent)
         else:
             header = _credential(scope, b"authorization")
             ticket = bearer(header, TICKET_PREFIX) if header else None
@@ -112,5 +113,6 @@ class SessionGuard:
         session = caller.live.session
         about.actor = f"agent:{session.agent_id}"
         about.session_id, about.agent_id, about.caller = session.id, session.agent_id, caller
-        self._rates.take(session.id, about)
+        described = scope["route_handler"].opt["describes"]
+        self._rates.take(session.id, about, operation, described.per_minute)
         await self._app(scope, receive, send)

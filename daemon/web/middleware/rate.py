@@ -21,32 +21,42 @@ class SessionRates:
         self._clock = clock
         self._windows: dict[str, list[float]] = {}
 
-    def take(self, session_id: str, about: RequestContext) -> None:
-        """Count one request and add the `RateLimit-*` headers to its answer.
+    def take(self, session_id: str, about: RequestContext, route: str = "", per_minute: int = 0) -> None:
+        """Count one request and add the `RateLimit-*` headers to its answer; those of the narrower limit.
+
+        Args:
+            session_id: of the session.
+            about: the request.
+            route: with a limit of its own.
+            per_minute: that limit; 0 is none.
 
         Raises:
             DaemonError: RATE_LIMIT_EXCEEDED.
         """
-        limit = self.limit
-        if not limit:
-            return
-        now = self._clock.monotonic()
-        window = self._windows.get(session_id)
-        if window is None or now - window[0] >= _MINUTE:
-            window = self._open(session_id, now)
-        window[1] += 1
-        reset = int(window[0] + _MINUTE - now) + 1
-        remaining = max(0, limit - int(window[1]))
-        about.headers += (
-            (b"ratelimit-limit", b"%d" % limit),
-            (b"ratelimit-remaining", b"%d" % remaining),
-            (b"ratelimit-reset", b"%d" % reset),
-        )
-        if window[1] > limit:
-            raise DaemonError(RATE_LIMIT_EXCEEDED, retry_after=reset)
+        others = tuple(about.headers)
+        for key, limit in ((session_id, self.limit), (f"{session_id} {route}", per_minute)):
+            if limit:
+                used, reset = self._count(key)
+                about.headers = [
+                    *others,
+                    (b"ratelimit-limit", b"%d" % limit),
+                    (b"ratelimit-remaining", b"%d" % max(0, limit - used)),
+                    (b"ratelimit-reset", b"%d" % reset),
+                ]
+                if used > limit:
+                    raise DaemonError(RATE_LIMIT_EXCEEDED, retry_after=reset)
 
-    def _open(self, session_id: str, now: float) -> list[float]:
+    def _count(self, key: str) -> tuple[int, int]:
+        """Count one request; return how many there were in this window, and the seconds until it ends."""
+        now = self._clock.monotonic()
+        window = self._windows.get(key)
+        if window is None or now - window[0] >= _MINUTE:
+            window = self._open(key, now)
+        window[1] += 1
+        return int(window[1]), int(window[0] + _MINUTE - now) + 1
+
+    def _open(self, key: str, now: float) -> list[float]:
         if len(self._windows) >= _PRUNE_AT:
             self._windows = {key: window for key, window in self._windows.items() if now - window[0] < _MINUTE}
-        window = self._windows[session_id] = [now, 0.0]
+        window = self._windows[key] = [now, 0.0]
         return window

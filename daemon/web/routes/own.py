@@ -1,12 +1,16 @@
 """Agent routes: what an agent does with its own session."""
 
-from litestar import delete, get, put
+from litestar import delete, get, post, put
 
 from daemon.domain import errors
-from daemon.domain.views import OwnSession, RenewedSession, RevokedSession
-from daemon.web.decode import no_body
+from daemon.domain.requests import PublishEvent
+from daemon.domain.views import OwnSession, PublishedEvent, RenewedSession, RevokedSession
+from daemon.web.decode import body, no_body
 from daemon.web.describe import described
 from daemon.web.routes.common import AnyRequest, about, caller, origin, path_id
+
+PUBLISHED_PER_MINUTE = 30
+"""Events that a session may publish in a minute."""
 
 _RENEWAL = (
     errors.SESSION_RENEWAL_MISMATCH,
@@ -46,4 +50,21 @@ async def end_own_session(request: AnyRequest) -> RevokedSession:
     return await about(request).services.sessions.end_own(caller(request), origin(request))
 
 
-HANDLERS = [renew_session, show_own_session, end_own_session]
+@post(
+    "/v1/session/events",
+    status_code=202,
+    opt=described(
+        "Tell the owner something",
+        PublishedEvent,
+        body=PublishEvent,
+        allows="session.publish",
+        per_minute=PUBLISHED_PER_MINUTE,
+    ),
+)
+async def publish_event(request: AnyRequest) -> PublishedEvent:
+    """Record what the agent tells of its own work, and tell the owner."""
+    asked = await body(request, PublishEvent)
+    return await about(request).services.sessions.publish(caller(request), asked, origin(request))
+
+
+HANDLERS = [publish_event, renew_session, show_own_session, end_own_session]

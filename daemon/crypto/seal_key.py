@@ -1,0 +1,90 @@
+"""The home's own key: seals what must be readable again but not from the database file alone."""
+
+import base64
+import hashlib
+import os
+from pathlib import Path
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from daemon.lock import write_private
+
+KEY_BYTES = 32
+_NONCE_BYTES = 12
+
+
+class _Sealed(msgspec.Struct):
+    """What is stored: which key it needs, and the box."""
+
+    key: str
+    box: bytes
+
+
+_decode = msgspec.json.Decoder(_Sealed).decode
+
+
+class SealKey:
+    """A key in a file of mode 0600, made when something is sealed for the first time.
+
+    Args:
+        path: of the file: hexadecimal, newline. The caller holds the home's lock.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._key: bytes | None = None
+
+    def __repr__(self) -> str:
+        return "SealKey(***)"
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What names the key without telling it; None where there is none."""
+        key = self._load()
+        return _fingerprint(key) if key else None
+
+    def seal(self, data: bytes, about: str) -> str:
+        """Encrypt with AES-256-GCM (NIST SP 800-38D).
+
+        Args:
+            data: what to seal.
+            about: the id of what it belongs to; the box opens for no other.
+
+        Raises:
+            HomeError: the key's file cannot be written.
+        """
+        key = self._load() or self._make()
+        nonce = os.urandom(_NONCE_BYTES)
+        box = nonce + AESGCM(key).encrypt(nonce, data, about.encode())
+        return msgspec.json.encode(_Sealed(_fingerprint(key), box)).decode()
+
+    def unseal(self, sealed: str, about: str) -> bytes | None:
+        """Return what was sealed; None where this key, or none, does not open it."""
+        key = self._load()
+        try:
+            stored = _decode(sealed)
+            if key is None or stored.key != _fingerprint(key):
+                return None
+            return AESGCM(key).decrypt(stored.box[:_NONCE_BYTES], stored.box[_NONCE_BYTES:], about.encode())
+        except (msgspec.MsgspecError, InvalidTag, ValueError):
+            return None
+
+    def _load(self) -> bytes | None:
+        if self._key is None:
+            try:
+                key = bytes.fromhex(self._path.read_text().strip())
+            except (OSError, ValueError):
+                return None
+            self._key = key if len(key) == KEY_BYTES else None
+        return self._key
+
+    def _make(self) -> bytes:
+        self._key = os.urandom(KEY_BYTES)
+        write_private(self._path, f"{self._key.hex()}\n".encode())
+        return self._key
+
+
+def _fingerprint(key: bytes) -> str:
+    return base64.b32encode(hashlib.sha256(b"daemon seal key v1" + key).digest()[:10]).decode().lower()

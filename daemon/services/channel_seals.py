@@ -1,0 +1,37 @@
+"""Channel configurations as they are stored: sealed whole."""
+
+import msgspec
+
+from daemon.crypto.seal_key import SealKey
+from daemon.domain.channels import CONFIGS, ChannelConfig, ChannelType
+from daemon.domain.rows import Channel
+
+
+class ChannelSeals:
+    """Seals and opens configurations.
+
+    Args:
+        key: the home's own.
+    """
+
+    def __init__(self, key: SealKey) -> None:
+        self._key = key
+
+    def seal(self, config: ChannelConfig, channel_id: str) -> str:
+        """Return the configuration as it is stored.
+
+        Raises:
+            HomeError: the key's file cannot be written.
+        """
+        return self._key.seal(msgspec.json.encode(config), channel_id)
+
+    def read(self, channel: Channel) -> ChannelConfig | None:
+        """Return a channel's configuration; None where the key that sealed it is not there."""
+        kind: ChannelType = channel.type
+        text = self._key.unseal(channel.config, channel.id)
+        if text is None:
+            return None
+        try:
+            return msgspec.json.decode(text, type=CONFIGS[kind])
+        except msgspec.MsgspecError:
+            return None

@@ -1,0 +1,44 @@
+"""The Litestar app: one router for each group of routes, each with its guard."""
+
+from litestar import Litestar, Router
+from litestar.middleware import DefineMiddleware
+
+from daemon.web.middleware.guards import OwnerGuard, SessionGuard
+from daemon.web.middleware.rate import SessionRates
+from daemon.web.options import NoAutomaticOptions
+from daemon.web.problems import handle_exception
+from daemon.web.routes import admin, agents, channels, events, kill_switch, own, public, reject, sessions
+
+_OWNER = [
+    *agents.HANDLERS,
+    *sessions.HANDLERS,
+    *admin.HANDLERS,
+    *kill_switch.HANDLERS,
+    *channels.HANDLERS,
+    *events.OF_OWNER,
+]
+
+
+def make_app(rates: SessionRates) -> Litestar:
+    """Return the app.
+
+    Args:
+        rates: counts each session's requests.
+    """
+    return Litestar(
+        route_handlers=[
+            Router("/", route_handlers=public.HANDLERS, opt={"group": "public"}),
+            Router("/", route_handlers=reject.HANDLERS, opt={"group": "link"}),
+            Router("/", route_handlers=_OWNER, middleware=[OwnerGuard], opt={"group": "owner"}),
+            Router(
+                "/",
+                route_handlers=[*own.HANDLERS, *events.OF_AGENT],
+                middleware=[DefineMiddleware(SessionGuard, rates=rates)],
+                opt={"group": "agent"},
+            ),
+        ],
+        exception_handlers={Exception: handle_exception},
+        plugins=[NoAutomaticOptions()],
+        openapi_config=None,
+        logging_config=None,
+    )

@@ -1,0 +1,83 @@
+"""Live events: all of them for the owner, its own session's for an agent."""
+
+from litestar import get
+
+from daemon.domain.errors import INVALID_MASTER_PASSWORD, DaemonError, invalid
+from daemon.domain.events import Event
+from daemon.web.decode import Query, no_body
+from daemon.web.describe import Parameter, described
+from daemon.web.routes.common import AnyRequest, about, caller
+from daemon.web.streams import Stream
+
+_MAX_SEQ = 2**53 - 1
+_LAST = Parameter(
+    "Last-Event-ID",
+    "Go on after the event with this sequence number; without it, with what happens from now on.",
+    {"type": "integer", "minimum": 0, "maximum": _MAX_SEQ},
+    place="header",
+)
+
+
+async def _last_seen(request: AnyRequest) -> int | None:
+    """Return the position that the client resumes from, None for now; such a request has no body and no parameters.
+
+    Raises:
+        DaemonError: VALIDATION_ERROR.
+    """
+    await no_body(request)
+    Query(request).close()
+    sent = request.headers.getall("last-event-id", [])
+    if not sent:
+        return None
+    text = sent[0]
+    if len(sent) > 1 or not (text.isascii() and text.isdecimal()) or len(text) > 16 or int(text) > _MAX_SEQ:
+        raise invalid(("Last-Event-ID", f"must be sent once, as a whole number from 0 to {_MAX_SEQ}"))
+    return int(text)
+
+
+@get(
+    "/v1/owner/events",
+    opt=described("Follow all events live (Server-Sent Events)", Event, parameters=(_LAST,), streams=True),
+)
+async def stream_events(request: AnyRequest) -> Stream:
+    """Stream every event; a stream that was opened with a ticket ends with the ticket."""
+    position = await _last_seen(request)
+    services, ticket = about(request).services, about(request).ticket
+
+    async def admits() -> bool:
+        if ticket is None:
+            return True
+        try:
+            services.owner.check_ticket(ticket)
+        except DaemonError as error:
+            # Others who guess passwords must not end the owner's view of it.
+            return error.kind is not INVALID_MASTER_PASSWORD
+        return True
+
+    return Stream(services.streams, position, session_id=None, admits=admits)
+
+
+@get(
+    "/v1/session/events",
+    opt=described(
+        "Follow my session's events live (Server-Sent Events)",
+        Event,
+        parameters=(_LAST,),
+        streams=True,
+        allows="session.stream",
+    ),
+)
+async def stream_own_events(request: AnyRequest) -> Stream:
+    """Stream the events of the session whose token was sent, for as long as the session may be used."""
+    position = await _last_seen(request)
+    services, session_id = about(request).services, caller(request).live.session.id
+    return Stream(
+        services.streams,
+        position,
+        session_id=session_id,
+        admits=lambda: services.auth.admits(session_id, "session.stream"),
+    )
+
+
+OF_OWNER = [stream_events]
+OF_AGENT = [stream_own_events]

@@ -1,0 +1,50 @@
+"""An owner with channels: fakes of the services, and what he sees on the phone."""
+
+from typing import Any
+
+from tests.support.live import LiveDaemon
+from tests.support.services.discord import FakeDiscord
+from tests.support.services.ntfy import FakeNtfy
+from tests.support.services.telegram import FakeTelegram
+from tests.support.services.webhook import FakeWebhook
+
+CHANNELS = "/v1/owner/notification-channels"
+WEBHOOK_SECRET = "whsec_" + "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3I="
+
+
+def telegram(fake: FakeTelegram, **more: Any) -> dict[str, Any]:
+    """Return the body that adds a fake Telegram chat."""
+    config = {"botToken": "123456:TEST-token", "chatId": 424242, "apiUrl": fake.url}
+    return {"type": "TELEGRAM", "name": "phone", "config": config, **more}
+
+
+def discord(fake: FakeDiscord, **more: Any) -> dict[str, Any]:
+    """Return the body that adds a fake Discord channel."""
+    return {"type": "DISCORD", "name": "team", "config": {"webhookUrl": fake.webhook_url}, **more}
+
+
+def ntfy(fake: FakeNtfy, **more: Any) -> dict[str, Any]:
+    """Return the body that adds a fake ntfy topic with a reply topic."""
+    config = {"serverUrl": fake.url, "topic": "alerts-x1", "replyTopic": "reply-y2"}
+    return {"type": "NTFY", "name": "push", "config": config, **more}
+
+
+def webhook(fake: FakeWebhook, **more: Any) -> dict[str, Any]:
+    """Return the body that adds a fake webhook."""
+    return {"type": "WEBHOOK", "name": "hook", "config": {"url": fake.url, "secret": WEBHOOK_SECRET}, **more}
+
+
+def add(live: LiveDaemon, body: dict[str, Any]) -> dict[str, Any]:
+    """Add a channel and return it."""
+    answer = live.owner.post(CHANNELS, json=body)
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def renewed(live: LiveDaemon, name: str = "agent", **body: Any) -> dict[str, Any]:
+    """Make a session of a new agent and let it renew once; return it with its new token."""
+    session = live.new_session(live.new_agent(name), **{"ttl": 300, **body})
+    live.time.advance(150)
+    answer = live.agent(session["token"]).put(f"/v1/sessions/{session['id']}/renew").raise_for_status()
+    return {**session, **answer.json()}
