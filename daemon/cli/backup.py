@@ -50,9 +50,7 @@ def _make() -> Backup:
 
 @click.command(cls=base.Command)
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option(
-    "--keep-sessions", is_flag=True, help="Do not revoke the backup's sessions (unless the kill switch is on)."
-)
+@click.option("--keep-sessions", is_flag=True, help="Do not revoke its sessions, unless the kill switch is on.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @base.json_option
 def restore(path: Path, keep_sessions: bool, yes: bool, as_json: bool) -> None:
