@@ -24,6 +24,7 @@ from daemon.services.agents import Agents
 from daemon.services.answers import Answers
 from daemon.services.audit import Audit
 from daemon.services.auth import SessionAuth
+from daemon.services.backups import Backups
 from daemon.services.channel_seals import ChannelSeals
 from daemon.services.channels import Channels, Service
 from daemon.services.kill_switch import KillSwitch
@@ -151,7 +152,7 @@ async def wire(
     """Connect everything around an open engine.
 
     Args:
-        home: for the initial password's file.
+        home: for the initial password's file and the backups.
         loaded: the configuration.
         log: the structured log.
         store: the engine; it is initialised.
@@ -180,6 +181,7 @@ async def wire(
         sessions=Sessions(store, signer, security),
         audit=audit,
         admin=Admin(store, signer, security, about),
+        backups=Backups(store, home.backups),
         kill_switch=KillSwitch(store, security),
         channels=messages.channels,
         notifications=messages.notifications,

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from daemon import __version__, app, config
+from daemon import __version__, app, config, files
 from daemon.bus import Bus
 from daemon.config import Loaded
 from daemon.crypto.passwords import PasswordHasher
@@ -16,6 +16,7 @@ from daemon.home import Home, HomeError
 from daemon.lock import HomeLock, write_private
 from daemon.log import Log
 from daemon.startup import EXIT_AUTH, EXIT_CONFIG, StartError, make_password, step
+from daemon.stores import sqlite_file
 from daemon.stores.migrate import MigrationError, migrate
 from daemon.stores.sqlite.database import SQLiteStore, newest_event_time
 
@@ -84,11 +85,18 @@ class Opening:
             self.lock.acquire()
             self._stack.callback(self.lock.release)
             self.lock.leftovers()
+            self._discard_partials()
             if not self.home.config_file.exists():
                 write_private(self.home.config_file, config.example().encode())
         except HomeError as error:
             raise StartError(str(error)) from None
         self._stack.callback(self.lock.leftovers)
+
+    def _discard_partials(self) -> None:
+        """Remove what a backup or a restore left half-made when it was killed; a full disk must not keep it."""
+        with contextlib.suppress(OSError):
+            files.discard_partials(self.home.backups)
+            files.discard(sqlite_file.staging(app.database_path(self.home, self.loaded.config)))
 
     def _open_log(self) -> Log:
         settings = self.loaded.config.log

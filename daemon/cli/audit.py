@@ -1,19 +1,23 @@
-"""`daemon audit list` and `verify`: what happened, and is that the whole of it?"""
+"""`daemon audit list`, `verify` and `archive`: what happened, and is that the whole of it?"""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
 import msgspec
 import rich_click as click
 
-from daemon.cli import base, offline
+from daemon.cli import base
 from daemon.cli.client import Client, merged
+from daemon.cli.exclusive import maintaining
 from daemon.cli.failure import Failure
 from daemon.cli.lookup import agent_id, session_id
-from daemon.cli.output import json_out, relative, table
+from daemon.cli.output import fields, json_out, relative, table
+from daemon.cli.parameters import MOMENT
+from daemon.domain.chain import first_kept
 from daemon.domain.events import Event, Severity
 from daemon.domain.views import Verification
+from daemon.log_checkpoints import Compared, compare
 
 
 @click.group(cls=base.Group)
@@ -76,6 +80,28 @@ def list_events(
 
 
 @audit.command()
+@click.option("--before", type=MOMENT, required=True, metavar="DATE", help="Older ones go: 2026-01-31, or RFC 3339.")
+@click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help="A new file (else one in `backups`).")
+@base.json_option
+def archive(before: int, to: Path | None, as_json: bool) -> None:
+    """Move the events before DATE to a file, verified, and leave an anchor; the daemon must be stopped."""
+    # Imported here: the engine takes longer than most commands run.
+    from daemon.maintenance import archive as maintenance  # noqa: PLC0415
+
+    home = base.home()
+    database = base.database(home, base.configuration(home))
+    with maintaining(home):
+        done = maintenance.archive(home, database, before, to)
+    if as_json:
+        json_out(msgspec.json.encode(done))
+    elif done.file is None:
+        click.echo("there are no events before that; nothing was archived")
+    else:
+        moved = f"{done.events} events, up to {done.through_seq}"
+        fields([("archived", moved), ("file", done.file), ("sha256", done.sha256)])
+
+
+@audit.command()
 @click.option("--offline", "from_file", is_flag=True, help="Read the database file instead of asking the daemon.")
 @click.option(
     "--against",
@@ -86,65 +112,47 @@ def list_events(
 @base.json_option
 def verify(from_file: bool, against: Path | None, as_json: bool) -> None:
     """Recompute the hash chain (exit 1: it is broken)."""
-    if from_file:
-        home = base.home()
-        database = base.configuration(home).config.database.path or home.database
-        chain = offline.verify_chain(database)
-        body, found = msgspec.json.encode(chain), (chain.valid, chain.events, chain.first_bad)
-        hash_of: Callable[[int], str | None] = lambda seq: offline.hash_of(database, seq)  # noqa: E731
-    else:
-        client = Client()
-        answer = client.call("GET", "/v1/admin/audit/verify")
-        online = answer.read(Verification)
-        body, found = answer.body, (online.valid, online.events, online.first_bad)
-        hash_of = lambda seq: _hash_online(client, seq)  # noqa: E731
+    body, found, compared = (_verify_file if from_file else _verify_online)(against)
     if as_json:
         json_out(body)
-    valid, events, first_bad = found
-    if not valid:
-        raise Failure(f"The audit log is broken at event {first_bad}", hint="events before it are sound")
-    compared = _compare(against, hash_of) if against else 0
+    if not found.valid:
+        raise Failure(f"The audit log is broken at event {found.first_bad}", hint="events before it are sound")
+    if compared and compared.disagrees:
+        raise Failure(
+            f"The audit log does not agree with the checkpoint at event {compared.disagrees.seq} of {against}",
+            hint="it was rewritten or cut off",
+        )
     if not as_json:
-        anchored = f", {compared} checkpoints of {against} agree" if against else ""
-        click.echo(f"the audit log is whole: {events} events{anchored}")
+        anchored = f", {compared.count} checkpoints of {against} agree" if compared else ""
+        click.echo(f"the audit log is whole: {found.events} events{anchored}")
+
+
+_Found = tuple[bytes, Verification, Compared | None]
+
+
+def _verify_online(against: Path | None) -> _Found:
+    client = Client()
+    answer = client.call("GET", "/v1/admin/audit/verify")
+    found = answer.read(Verification)
+    return answer.body, found, _compared(against, found, lambda seq: _hash_online(client, seq))
+
+
+def _verify_file(against: Path | None) -> _Found:
+    # Imported here: the engine takes longer than most commands run.
+    from daemon.maintenance.exclusive import reading  # noqa: PLC0415
+    from daemon.stores import inspection  # noqa: PLC0415
+
+    home = base.home()
+    with maintaining(home), reading(base.database(home, base.configuration(home))) as connection:
+        found = inspection.verify_chain(connection)
+        compared = _compared(against, found, lambda seq: inspection.hash_of(connection, seq))
+    return msgspec.json.encode(found), found, compared
+
+
+def _compared(against: Path | None, found: Verification, hash_of: Callable[[int], str | None]) -> Compared | None:
+    return compare([against], first_kept(found), hash_of) if against and found.valid else None
 
 
 def _hash_online(client: Client, seq: int) -> str | None:
     events = client.call("GET", "/v1/admin/audit", after=seq - 1, limit=1).read_list(Event)
     return events[0].hash if events and events[0].seq == seq else None
-
-
-class _Checkpoint(msgspec.Struct):
-    event: str = ""
-    seq: int = 0
-    hash: str = ""
-
-
-def _checkpoints(log: Path) -> Iterator[_Checkpoint]:
-    with log.open("rb") as file:
-        for line in file:
-            if b"audit.checkpoint" not in line:
-                continue
-            try:
-                read = msgspec.json.decode(line, type=_Checkpoint)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
-                continue
-            if read.event == "audit.checkpoint" and read.seq > 0:
-                yield read
-
-
-def _compare(log: Path, hash_of: Callable[[int], str | None]) -> int:
-    """Hold every checkpoint of a log against the chain and return how many there were.
-
-    Raises:
-        Failure: the chain has another hash there, or ends before it.
-    """
-    compared = 0
-    for point in {point.seq: point for point in _checkpoints(log)}.values():
-        if hash_of(point.seq) != point.hash:
-            raise Failure(
-                f"The audit log does not agree with the checkpoint at event {point.seq} of {log}",
-                hint="it was rewritten or cut off",
-            )
-        compared += 1
-    return compared

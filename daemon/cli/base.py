@@ -101,4 +101,9 @@ def configuration(of: Home, **flags: object) -> Loaded:
         raise Failure("\n".join(error.problems), USAGE) from None
 
 
+def database(of: Home, loaded: Loaded) -> Path:
+    """Return where the database of a home is."""
+    return loaded.config.database.path or of.database
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the API's answer unchanged.")

@@ -31,6 +31,10 @@ COMMANDS = {
     "logs": "daemon.cli.logs:logs",
     "events": "daemon.cli.events:events",
     "audit": "daemon.cli.audit:audit",
+    "backup": "daemon.cli.backup:backup",
+    "restore": "daemon.cli.backup:restore",
+    "doctor": "daemon.cli.doctor:doctor",
+    "db": "daemon.cli.db:db",
     "config": "daemon.cli.configuration:config",
     "completion": "daemon.cli.completion:completion",
 }

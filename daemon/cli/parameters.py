@@ -1,6 +1,7 @@
 """Types of options: durations as people write them, and JSON objects. Their bounds are the API's business."""
 
 import re
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -39,5 +40,24 @@ class JsonObject(click.ParamType[dict[str, Any]]):
             return self.fail("""a JSON object is needed, such as '{"maxRenewals": 3}'""", param, ctx)
 
 
+class Moment(click.ParamType[int]):
+    """A moment in Unix seconds: `2026-01-31` (midnight here) or RFC 3339 (`2026-01-31T12:00:00Z`)."""
+
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the seconds; a usage error for anything else."""
+        if isinstance(value, int):
+            return value
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            moment = None
+        if moment is None or (moment.tzinfo is None and len(str(value)) != len("2026-01-31")):
+            return self.fail("a date is written 2026-01-31, or with time and zone 2026-01-31T12:00:00Z", param, ctx)
+        return int(moment.timestamp())
+
+
 DURATION = Duration()
 JSON_OBJECT = JsonObject()
+MOMENT = Moment()

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import rich_click as click
 
 from daemon.cli import base, credentials, offline
+from daemon.cli.exclusive import already
 from daemon.cli.failure import (
-    ALREADY_RUNNING,
     FAILED,
     NOT_RUNNING,
     OK,
@@ -59,17 +59,13 @@ def _given_password(password_file: Path | None, password_stdin: bool) -> str | N
     return found[1] if found else None
 
 
-def _database(home: Home, loaded: Loaded) -> Path:
-    return loaded.config.database.path or home.database
-
-
 @click.command(cls=base.Command)
 @_password_options
 def init(password_file: Path | None, password_stdin: bool) -> None:
     """Make the home, its configuration, database and master password; what is there stays."""
     home = base.home()
     loaded = base.configuration(home)
-    if offline.is_initialised(_database(home, loaded)):
+    if offline.is_initialised(base.database(home, loaded)):
         click.echo(f"{home.root} is initialised already; start it with: daemon start")
         return
     password = _given_password(password_file, password_stdin)
@@ -89,7 +85,7 @@ def init(password_file: Path | None, password_stdin: bool) -> None:
     except StartError as error:
         raise Failure(error.message, error.exit_code) from None
     except AlreadyRunning as running:
-        raise _already(home, running.pid) from None
+        raise already(home, running.pid) from None
     click.echo(f"{home.root} is ready; start it with: daemon start")
 
 
@@ -111,9 +107,9 @@ def start(
     home = base.home()
     loaded = base.configuration(home, server_port=port, log_level=log_level)
     if (holder := lock_holder(home)) is not None:
-        raise _already(home, holder)
+        raise already(home, holder)
     password = _given_password(password_file, password_stdin)
-    fresh = not offline.is_initialised(_database(home, loaded))
+    fresh = not offline.is_initialised(base.database(home, loaded))
     if fresh and password is None and ready_fd is None and sys.stdin is not None and sys.stdin.isatty():
         password = credentials.ask_twice("New master password")
     if fresh and password is not None:
@@ -134,13 +130,7 @@ def _serve(home: Home, loaded: Loaded, password: str | None, ready_fd: int | Non
     except StartError as error:
         raise Failure(error.message, error.exit_code) from None
     except AlreadyRunning as running:
-        raise _already(home, running.pid) from None
-
-
-def _already(home: Home, pid: int) -> Failure:
-    info = read_info(home)
-    where = f" at {info.url}" if info and info.pid == pid else ""
-    return Failure(f"The daemon is already running (pid {pid}){where}", ALREADY_RUNNING, hint="see: daemon status")
+        raise already(home, running.pid) from None
 
 
 def _start_detached(home: Home, port: int | None, log_level: str | None, password: str | None) -> None:
@@ -199,7 +189,7 @@ def restart(timeout: int | None, force: bool, port: int | None, log_level: str |
     """Stop the daemon if it runs, read the configuration anew, and start it detached."""
     home = base.home()
     loaded = base.configuration(home, server_port=port, log_level=log_level)
-    if not offline.is_initialised(_database(home, loaded)):
+    if not offline.is_initialised(base.database(home, loaded)):
         raise Failure("There is nothing to restart", NOT_RUNNING, hint="run: daemon start")
     if (pid := lock_holder(home)) is not None:
         _stop(home, pid, timeout, force=force)

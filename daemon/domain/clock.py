@@ -1,10 +1,16 @@
 """The domain clock: wall time that never runs backwards."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Protocol
 
 RESET_THRESHOLD = 86_400
 """Seconds: a step back larger than this is followed; a smaller one is waited out."""
+
+
+def stamp(moment: int) -> str:
+    """Return Unix seconds as they stand in names of files: UTC, `yyyymmddThhmmssZ`."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 class Clock(Protocol):

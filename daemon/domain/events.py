@@ -1,7 +1,6 @@
-"""Facts: what happened, one frozen struct each, and the hash chain that makes their order tamper-evident."""
+"""Facts: what happened, one frozen struct each; `chain.py` makes their order tamper-evident."""
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -9,9 +8,6 @@ import msgspec
 from daemon.domain.states import State
 
 Severity = Literal["info", "warning", "critical"]
-
-GENESIS = "0" * 64
-"""The `prev_hash` of the first event."""
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -67,16 +63,6 @@ class Event(msgspec.Struct, frozen=True, rename="camel"):
     details: msgspec.Raw
     prev_hash: str
     hash: str
-
-
-def chain_hash(prev_hash: str, row: Sequence[object]) -> str:
-    """Return the lower-case hex SHA-256 that chains an event to the one before it.
-
-    Args:
-        prev_hash: the hash of the event before, or `GENESIS`.
-        row: id, timestamp, event_type, actor, agent_id, session_id, severity, details (text), request_id, ip_address.
-    """
-    return hashlib.sha256(prev_hash.encode() + b"\n" + _encode(row)).hexdigest()
 
 
 _encode = msgspec.json.Encoder().encode
@@ -499,6 +485,37 @@ class ConfigReloaded(Fact, frozen=True, kw_only=True):
     type: ClassVar[str] = "CONFIG_RELOADED"
     applied: tuple[str, ...]
     ignored: tuple[str, ...]
+
+
+class BackupCreated(Fact, frozen=True, kw_only=True):
+    """A copy of the database was made; `path` is the name of its file."""
+
+    type: ClassVar[str] = "BACKUP_CREATED"
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+class BackupRestored(Fact, frozen=True, kw_only=True):
+    """A backup took the place of the database; `replacedSeq` and `replacedHash` are the head that it replaced."""
+
+    type: ClassVar[str] = "BACKUP_RESTORED"
+    severity: ClassVar[Severity] = "warning"
+    backup_sha256: str
+    replaced_seq: int | None
+    replaced_hash: str | None
+    sessions_revoked: int
+
+
+class AuditArchived(Fact, frozen=True, kw_only=True):
+    """The oldest events were moved to a file; the log now begins after `throughSeq`."""
+
+    type: ClassVar[str] = "AUDIT_ARCHIVED"
+    events: int
+    through_seq: int
+    through_hash: str
+    file: str
+    sha256: str
 
 
 class DaemonStarted(Fact, frozen=True, kw_only=True):

@@ -246,6 +246,14 @@ class Verification(View):
     first_bad: int | None
 
 
+class Backup(View):
+    """A copy of the database; `path` is on the daemon's machine."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
 class KillSwitchView(View):
     """Whether everything is stopped; the counts are of the last activation."""
 

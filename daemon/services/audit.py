@@ -1,6 +1,7 @@
 """The audit log: reading it and proving that it is whole."""
 
-from daemon.domain.events import GENESIS, Event, chain_hash
+from daemon.domain.chain import ChainWalk
+from daemon.domain.events import Event
 from daemon.domain.filters import EventFilter
 from daemon.domain.views import ChainHead, Verification
 from daemon.stores.protocol import Store
@@ -28,15 +29,9 @@ class Audit:
 
     async def verify(self) -> Verification:
         """Recompute the whole chain, in batches on a reader, up to the head as of now."""
-        head, seq, digest = await self._store.head(), 0, GENESIS
-        while seq < head.seq:
-            rows = await self._store.event_rows(seq, min(BATCH, head.seq - seq))
-            if not rows:
-                return Verification(valid=False, events=seq, head=head, first_bad=seq + 1)
-            for row in rows:
-                expected = chain_hash(digest, row[:10])
-                if row[0] != seq + 1 or row[10] != digest or row[11] != expected:
-                    return Verification(valid=False, events=seq, head=head, first_bad=seq + 1)
-                seq, digest = seq + 1, expected
-        valid = digest == head.hash
-        return Verification(valid=valid, events=seq, head=head, first_bad=None if valid else seq)
+        head, walk = await self._store.head(), ChainWalk()
+        while walk.seq < head.seq:
+            rows = [row for row in await self._store.event_rows(walk.seq, BATCH) if row[0] <= head.seq]
+            if not rows or not all(walk.take(row) for row in rows):
+                break
+        return walk.verdict(head)

@@ -3,15 +3,15 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from daemon.domain.clock import stamp
 from daemon.stores import sqlite_file
 from daemon.stores.migration_files import Migration, MigrationError, first_line, load, statements
 
-__all__ = ["Migrated", "MigrationError", "data_file", "latest_version", "migrate", "schema_version"]
+__all__ = ["Migrated", "MigrationError", "accepted_version", "data_file", "latest_version", "migrate", "schema_version"]
 
 _LEDGER = """CREATE TABLE IF NOT EXISTS schema_migrations (
   version INTEGER PRIMARY KEY,
@@ -80,11 +80,21 @@ def schema_version(database: Path) -> int:
     return recorded[-1][0] if recorded else 0
 
 
+def accepted_version(database: Path) -> int:
+    """Return the version of a database at rest if this program may work with it; 0 where it is empty.
+
+    Raises:
+        MigrationError: as `migrate`.
+    """
+    with _in_one_line(database), closing(sqlite_file.connect_traceless(database)) as connection:
+        return _verify(database, load(data_file("migrations")), *_ledger(connection))
+
+
 def migrate(
     database: Path,
     *,
     now: int,
-    backups: Path,
+    backups: Path | None,
     applied: Callable[[str], None] | None = None,
     migrations: Path | None = None,
 ) -> Migrated:
@@ -93,7 +103,7 @@ def migrate(
     Args:
         database: the file; created with mode 0600 where it is missing.
         now: Unix seconds, recorded with each migration.
-        backups: directory that receives a copy of a database with rows before the first migration.
+        backups: directory that receives a copy of a database with rows before the first migration; None makes none.
         applied: called with the name of each migration after its commit.
         migrations: directory of the files; the program's own when None.
 
@@ -128,7 +138,7 @@ class _Run:
         self._now = now
 
     def upgrade(
-        self, known: list[Migration], before: int, backups: Path, applied: Callable[[str], None] | None
+        self, known: list[Migration], before: int, backups: Path | None, applied: Callable[[str], None] | None
     ) -> tuple[list[str], Path | None]:
         names: list[str] = []
         backup: Path | None = None
@@ -137,7 +147,7 @@ class _Run:
                 current = _verify(self._database, known, *_ledger(self._connection))
                 if current >= migration.version:  # another process was faster
                     continue
-                if not names and self._has_rows():
+                if not names and backups is not None and self._has_rows():
                     backup = self._back_up(backups, current)
                 self._apply(migration)
             names.append(migration.name)
@@ -160,9 +170,8 @@ class _Run:
         return any(next(self._db.table(name).rows_where(limit=1), None) for name in tables)
 
     def _back_up(self, backups: Path, version: int) -> Path:
-        moment = datetime.fromtimestamp(self._now, UTC).strftime("%Y%m%dT%H%M%SZ")
         try:
-            return sqlite_file.copy(self._database, backups, f"{self._database.stem}-v{version:04d}-{moment}")
+            return sqlite_file.copy(self._database, backups, f"{self._database.stem}-v{version:04d}-{stamp(self._now)}")
         except (OSError, sqlite3.Error) as error:
             raise MigrationError(
                 f"{self._database}: the copy in {backups} that must precede a migration failed: "

@@ -1,6 +1,7 @@
 """What a service may ask of an engine; every engine answers the same."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -55,6 +56,14 @@ class SealedAnswer(msgspec.Struct, frozen=True):
 
     previous_token_hash: str | None
     box: bytes | None
+
+
+class BackupFile(msgspec.Struct, frozen=True):
+    """A copy of the database that was checked; `sha256` is of the whole file."""
+
+    path: Path
+    size_bytes: int
+    sha256: str
 
 
 class Store(Protocol):
@@ -184,6 +193,15 @@ class Store(Protocol):
 
     async def status(self) -> EngineStatus:
         """Return where rows live."""
+        ...
+
+    async def backup(self, directory: Path, stem: str) -> BackupFile:
+        """Write a checked copy of everything that is committed, without keeping anybody from writing.
+
+        Args:
+            directory: receives the file.
+            stem: its name begins with.
+        """
         ...
 
     async def probe(self) -> None:

@@ -2,10 +2,14 @@
 
 import os
 import sqlite3
+import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Literal
+
+from daemon import files
 
 BUSY_TIMEOUT = 60
 """Seconds: another process that migrates the same database may be copying a large one."""
@@ -45,6 +49,18 @@ def connect(database: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None)
 
 
+def connect_traceless(database: Path) -> sqlite3.Connection:
+    """Open an existing file for reading alone and leave no trace beside it.
+
+    A read-only connection makes `-wal` and `-shm` files where there are none, unless it is told that nobody writes.
+    Where there are some, somebody may: then it reads them like everyone else.
+    """
+    if any(Path(f"{database}{suffix}").exists() for suffix in ("-wal", "-journal")):
+        return connect(database, "ro")
+    uri = f"{database.absolute().as_uri()}?mode=ro&immutable=1"
+    return sqlite3.connect(uri, uri=True, isolation_level=None)
+
+
 def create(path: Path) -> None:
     """Create an empty file with mode 0600 unless there is one."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -71,54 +87,60 @@ def use_wal(connection: sqlite3.Connection) -> None:
         raise sqlite3.OperationalError("its file system does not support SQLite's WAL; use a local disk")
 
 
-def copy(database: Path, directory: Path, stem: str) -> Path:
+def check_pages(connection: sqlite3.Connection) -> None:
+    """Run SQLite's own check.
+
+    Raises:
+        DamagedError: with its first finding.
+    """
+    (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if finding != "ok":
+        raise DamagedError(f"the database is damaged ({' '.join(finding.split())}); restore a backup")
+
+
+def staging(database: Path) -> Path:
+    """Return where the successor of a database is made ready: on the same disk, so that it can take its name."""
+    place = database.resolve()
+    return place.with_name(f"{place.name}.restoring")
+
+
+def copy(
+    database: Path,
+    directory: Path,
+    stem: str,
+    check: Callable[[sqlite3.Connection], None] = check_pages,
+) -> Path:
     """Copy a live database to an unused name that begins with `stem`; the name appears once the copy is whole.
 
-    The caller keeps others from copying the same database at the same time.
+    The copy is one snapshot, read in one step: writers neither wait for it nor make it begin again. It is a single
+    file without WAL, so that it can be read wherever it is carried. The caller keeps other processes from copying to
+    the same directory at the same time.
 
     Args:
         database: the source.
         directory: created with mode 0700 where it is missing.
         stem: of the new file, which has mode 0600.
+        check: raises if the copy may not be kept.
 
     Raises:
         DamagedError: the copy, and so the database, fails SQLite's check.
         OSError, sqlite3.Error: the copy could not be made.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = directory / f"{database.stem}.partial"
-    try:
-        partial.unlink(missing_ok=True)
-        create(partial)
-        _fill(database, partial)
-        target = _unused(directory, stem)
-        partial.replace(target)
-        _sync(directory)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _copying, files.partial(directory / database.stem) as made:
+        with closing(connect_traceless(database)) as source, closing(connect(made, "rw")) as finished:
+            fill(source, finished)
+            check(finished)
+        target = files.unused(directory, stem, ".db")
+        files.publish(made, target)
     return target
 
 
-def _fill(database: Path, partial: Path) -> None:
-    with closing(connect(database, "ro")) as source, closing(connect(partial, "rw")) as target:
-        source.backup(target)
-        (finding,) = target.execute("PRAGMA quick_check(1)").fetchone()
-    if finding != "ok":
-        raise DamagedError(f"the database is damaged ({finding}); restore a backup")
+_copying = threading.Lock()
+"""A second backup waits for the first, in its own thread."""
 
 
-def _unused(directory: Path, stem: str) -> Path:
-    candidate, number = directory / f"{stem}.db", 1
-    while candidate.exists():
-        number += 1
-        candidate = directory / f"{stem}-{number}.db"
-    return candidate
-
-
-def _sync(directory: Path) -> None:
-    """Make a new name in the directory survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def fill(source: sqlite3.Connection, made: sqlite3.Connection) -> None:
+    """Copy a database into an empty one, which needs no WAL to be read."""
+    source.backup(made)
+    made.execute("PRAGMA journal_mode = DELETE")

@@ -10,6 +10,7 @@ from daemon.services.agents import Agents
 from daemon.services.answers import Answers
 from daemon.services.audit import Audit
 from daemon.services.auth import SessionAuth
+from daemon.services.backups import Backups
 from daemon.services.caller import Caller
 from daemon.services.channels import Channels
 from daemon.services.kill_switch import KillSwitch
@@ -31,6 +32,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     sessions: Sessions
     audit: Audit
     admin: Admin
+    backups: Backups
     kill_switch: KillSwitch
     channels: Channels
     notifications: Notifications

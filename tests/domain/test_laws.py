@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.domain import session_views
+from daemon.domain.chain import GENESIS, chain_hash
 from daemon.domain.clock import DomainClock
 from daemon.domain.constraints import allows, limits, problems
 from daemon.domain.errors import DaemonError
-from daemon.domain.events import GENESIS, chain_hash
 from daemon.domain.ids import parse_id, uuid7
 from daemon.domain.pages import decode_cursor, encode_cursor
 from daemon.domain.passwords import check_password

@@ -488,5 +488,5 @@ def check_survivor(home: Path, expected: dict[int, list[tuple[str, object]]], st
     if start == "old":
         rows = query(database, "SELECT id FROM sessions WHERE absolute_expires_at = created_at + 2592000")
         assert {name for (name,) in rows} == set(OLD_SESSIONS)
-        assert not list((home / "backups").glob("*.partial*"))
+        assert not list((home / "backups").glob(".*partial*"))
     return version

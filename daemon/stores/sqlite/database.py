@@ -1,5 +1,6 @@
 """The SQLite engine: one writer, a few readers, the session cache, activity written behind."""
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import msgspec
 from daemon.domain.changes import Decide, Outcome, Rows, Scope
 from daemon.domain.clock import Clock
 from daemon.domain.errors import DaemonError
-from daemon.domain.events import Event, Origin
+from daemon.domain.events import AuditArchived, Event, Origin
 from daemon.domain.filters import AttemptFilter, EventFilter, SessionFilter
 from daemon.domain.kill_switch import KEY as KILL_SWITCH
 from daemon.domain.kill_switch import is_on
@@ -18,8 +19,9 @@ from daemon.domain.pages import Page
 from daemon.domain.rows import Agent, AgentStatus, Answer, Attempt, Channel, Delivery, Session
 from daemon.domain.views import Backlog, ChainHead, EngineStatus
 from daemon.stores.migrate import schema_version
-from daemon.stores.protocol import LiveSession, SealedAnswer
+from daemon.stores.protocol import BackupFile, LiveSession, SealedAnswer
 from daemon.stores.sqlite import agents, answers, changes, events, notifications, sessions, values
+from daemon.stores.sqlite.backup import back_up, refusal
 from daemon.stores.sqlite.cache import SessionCache
 from daemon.stores.sqlite.connection import Connection, Readers, Synchronous, open_connection, unavailable
 from daemon.stores.sqlite.writer import Transaction, Unit, Writer
@@ -261,6 +263,23 @@ class SQLiteStore:
         if self._writer.failure is not None:
             now = self.clock.now()
             await self._writer.run(Unit(lambda tx: values.put(tx.raw, "write_probe", str(now), now)))
+
+    async def backup(self, directory: Path, stem: str) -> BackupFile:
+        """Write a checked copy on a connection and a thread of its own."""
+        await self._flush_for_reading()
+        try:
+            return await asyncio.to_thread(back_up, self.path, directory, stem)
+        except (OSError, sqlite3.Error) as error:
+            raise refusal(error) from error
+
+    async def archive(self, fact: AuditArchived, origin: Origin) -> None:
+        """Remove the events that `fact` says are in a file and record it, in one transaction."""
+
+        def work(tx: Transaction) -> None:
+            events.remove_through(tx.raw, fact.through_seq)
+            tx.chain.append((fact,), origin)
+
+        await self._writer.run(Unit(work))
 
     async def checkpoint(self) -> None:
         """Move the write-ahead log into the database file as far as readers allow."""

@@ -1,12 +1,13 @@
 """SQL of the audit log: appended in hash-chain order, never changed."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from daemon.domain.events import GENESIS, Event, Fact, Origin, chain_hash, details_text
+from daemon.domain.chain import GENESIS, Row, chain_hash
+from daemon.domain.events import Event, Fact, Origin, details_text
 from daemon.domain.filters import EventFilter
 from daemon.domain.views import ChainHead
 
@@ -20,6 +21,15 @@ _HEAD = "SELECT id, hash FROM audit_log ORDER BY id DESC LIMIT 1"
 
 # Raw rows for verification.
 _AFTER = f"SELECT {_COLUMNS}, prev_hash, hash FROM audit_log WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608
+
+# All of them.
+_ALL = f"SELECT {_COLUMNS}, prev_hash, hash FROM audit_log ORDER BY id"  # noqa: S608
+
+# The guard against deleting, to be made again after an archive took what is old: the text of schema.sql.
+_DELETE_TRIGGER = """CREATE TRIGGER audit_log_refuses_delete BEFORE DELETE ON audit_log
+BEGIN
+  SELECT RAISE(ABORT, 'audit_log is append-only: events are never deleted');
+END"""
 
 
 _INCIDENT_TYPES = "event_type IN ('TOKEN_REUSED', 'CONSTRAINT_VIOLATED', 'AUTO_STOP_TRIGGERED')"
@@ -127,6 +137,18 @@ def count(raw: sqlite3.Connection, after: int, through: int, since: int) -> dict
 def rows_after(raw: sqlite3.Connection, after: int, limit: int) -> list[Sequence[Any]]:
     """Return raw rows in order."""
     return raw.execute(_AFTER, (after, limit)).fetchall()
+
+
+def all_rows(raw: sqlite3.Connection) -> Iterator[Row]:
+    """Yield every raw row in order."""
+    yield from raw.execute(_ALL)
+
+
+def remove_through(raw: sqlite3.Connection, seq: int) -> None:
+    """Remove the events up to `seq`; the caller's transaction records where they went."""
+    raw.execute("DROP TRIGGER IF EXISTS audit_log_refuses_delete")
+    raw.execute("DELETE FROM audit_log WHERE id <= ?", (seq,))
+    raw.execute(_DELETE_TRIGGER)
 
 
 def find(raw: sqlite3.Connection, which: EventFilter, limit: int) -> list[Event]:

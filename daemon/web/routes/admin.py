@@ -1,4 +1,4 @@
-"""Owner routes of the daemon itself: tickets, status, audit log, secret, password, stop."""
+"""Owner routes of the daemon itself: tickets, status, audit log, secret, password, backup, stop."""
 
 from typing import get_args
 
@@ -13,6 +13,7 @@ from daemon.domain.ids import parse_id
 from daemon.domain.requests import ChangePassword, Login, RotateSecret
 from daemon.domain.views import (
     AdminStatus,
+    Backup,
     LoggedOut,
     PasswordSet,
     RotatedSecret,
@@ -128,6 +129,13 @@ async def clean_up(request: AnyRequest) -> Swept:
     return await about(request).services.admin.sweep(origin(request))
 
 
+@post("/v1/admin/backup", status_code=200, opt=described("Make a checked copy of the database", Backup))
+async def back_up(request: AnyRequest) -> Backup:
+    """Make a checked copy of the live database in the home's `backups`."""
+    await no_body(request)
+    return await about(request).services.backups.create(origin(request))
+
+
 @post("/v1/admin/shutdown", status_code=202, opt=described("Stop the daemon", Stopping))
 async def shut_down(request: AnyRequest) -> Stopping:
     """Begin the ordinary stop."""
@@ -145,5 +153,6 @@ HANDLERS = [
     rotate_secret,
     change_password,
     clean_up,
+    back_up,
     shut_down,
 ]

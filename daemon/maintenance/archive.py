@@ -1,0 +1,130 @@
+"""Moving the oldest events of the audit log to a file, with an anchor left behind."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from daemon import files
+from daemon.domain.chain import ChainWalk, Row
+from daemon.domain.clock import DomainClock
+from daemon.domain.events import AuditArchived, Event, Origin
+from daemon.domain.views import ChainHead
+from daemon.home import Home
+from daemon.maintenance.exclusive import Refused, held, named, reading
+from daemon.stores import inspection
+from daemon.stores.migrate import accepted_version, latest_version
+from daemon.stores.sqlite.database import newest_event_time, open_store
+from daemon.stores.sqlite.events import all_rows, to_event
+
+
+class Archived(msgspec.Struct, frozen=True, rename="camel"):
+    """What was archived; the rest is None where there was nothing to archive."""
+
+    events: int
+    through_seq: int | None = None
+    through_hash: str | None = None
+    file: str | None = None
+    sha256: str | None = None
+
+
+def archive(home: Home, database: Path, before: int, to: Path | None) -> Archived:
+    """Move the events before a moment to a file of JSON Lines, each as the API shows it.
+
+    The file is whole and proved before anything is removed; a crash in between leaves the events in both places.
+
+    Args:
+        home: whose daemon does not run.
+        database: its database.
+        before: Unix seconds; events go up to the first one that is not older.
+        to: a file that is not there yet; None for one in `backups`.
+
+    Raises:
+        Refused: the log is broken, or the file cannot be written.
+        AlreadyRunning: a daemon has the home.
+        HomeError: the home cannot be used.
+    """
+    with held(home):
+        with reading(database) as connection:
+            _check(database, connection)
+            through = _last_before(connection, before)
+            if through is None:
+                return Archived(events=0)
+            count, target = _write(connection, through, to.expanduser().absolute() if to else None, home.backups)
+        digest = files.sha256(target)
+        fact = AuditArchived(
+            events=count, through_seq=through.seq, through_hash=through.hash, file=target.name, sha256=digest
+        )
+        with named(database):
+            asyncio.run(_remove(database, fact))
+    return Archived(count, through.seq, through.hash, str(target), digest)
+
+
+def _check(database: Path, connection: sqlite3.Connection) -> None:
+    if accepted_version(database) != latest_version():
+        raise Refused(f"{database}: its schema is not this program's", "start the daemon once, which migrates it")
+    found = inspection.verify_chain(connection)
+    if not found.valid:
+        raise Refused(f"The audit log is broken at event {found.first_bad}", "see: daemon doctor")
+
+
+def _last_before(connection: sqlite3.Connection, before: int) -> ChainHead | None:
+    """Return the last event of those that go: the one before the first that is not older than `before`."""
+    newer = "SELECT coalesce(min(id), (SELECT max(id) + 1 FROM audit_log)) FROM audit_log WHERE timestamp >= ?"
+    row = connection.execute(f"SELECT id, hash FROM audit_log WHERE id = ({newer}) - 1", (before,)).fetchone()  # noqa: S608 (static text)
+    return ChainHead(seq=row[0], hash=row[1]) if row else None
+
+
+def _write(connection: sqlite3.Connection, through: ChainHead, to: Path | None, backups: Path) -> tuple[int, Path]:
+    """Write the file, read it back, and publish it; return how many events it has, and where it is."""
+    rows = (row for row in all_rows(connection) if row[0] <= through.seq)
+    first = next(rows)
+    target = to or files.unused(backups, f"audit-{first[0]}-{through.seq}", ".jsonl")
+    with named(target):
+        if target.exists():
+            raise Refused(f"{target} exists already", "choose another name; nothing is overwritten")
+        with files.partial(target) as made:
+            with made.open("wb") as file:
+                for row in (first, *rows):
+                    file.write(msgspec.json.encode(to_event(row)) + b"\n")
+            count = _prove(made, ChainHead(seq=first[0] - 1, hash=first[10]), through)
+            files.publish(made, target)
+    return count, target
+
+
+def _prove(made: Path, before: ChainHead, through: ChainHead) -> int:
+    """Read a file back and recompute its part of the chain; return how many events it has.
+
+    Raises:
+        Refused: it is not what was to be written.
+    """
+    walk = ChainWalk()
+    if not all(walk.take(row) for row in _rows(made)) or (walk.before, walk.head) != (before, through):
+        raise Refused(f"{made} does not hold what was written to it", "check the disk; nothing was removed")
+    return through.seq - before.seq
+
+
+def _rows(file: Path) -> Iterator[Row]:
+    decode = msgspec.json.Decoder(Event).decode
+    with file.open("rb") as lines:
+        for line in lines:
+            event = decode(line)
+            yield (
+                event.seq, event.timestamp, event.type, event.actor, event.agent_id, event.session_id, event.severity,
+                bytes(event.details).decode(), event.request_id, event.ip_address, event.prev_hash, event.hash,
+            )  # fmt: skip
+
+
+async def _remove(database: Path, fact: AuditArchived) -> None:
+    clock = DomainClock(time.time, time.monotonic)
+    clock.start_from(newest_event_time(database))
+    store = await open_store(
+        database, clock, synchronous="full", cache_sessions=1, announce=lambda _: None, failed=lambda _: None
+    )
+    try:
+        await store.archive(fact, Origin("cli"))
+    finally:
+        await store.close()

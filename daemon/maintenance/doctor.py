@@ -1,0 +1,60 @@
+"""The doctor: every check in order, up or down, nothing changed."""
+
+import inspect
+import sqlite3
+
+from daemon.home import HomeError
+from daemon.maintenance import database_checks, home_checks, process_checks
+from daemon.maintenance.findings import RESTORE, Check, Finding, Patient, failed
+from daemon.stores import sqlite_file
+
+FIRST: tuple[Check, ...] = (home_checks.check_home, home_checks.check_configuration)
+"""What can be asked of a home that is not there."""
+
+CHECKS: tuple[Check, ...] = (
+    home_checks.check_permissions,
+    home_checks.check_owner,
+    home_checks.check_initial_password,
+    process_checks.check_lock,
+    process_checks.check_port,
+    home_checks.check_disk,
+    home_checks.check_writable,
+    home_checks.check_log,
+    database_checks.check_database,
+    database_checks.check_schema,
+    database_checks.check_foreign_keys,
+    database_checks.check_audit,
+    database_checks.check_password,
+    database_checks.check_clock,
+    database_checks.check_wal,
+    home_checks.check_backups,
+)
+"""Every other check, in the order in which its findings are shown."""
+
+
+async def examine(patient: Patient) -> list[Finding]:
+    """Run every check and return what each found; a check that fails itself is a finding too."""
+    found = [finding for check in FIRST for finding in await _run(check, patient)]
+    if patient.home.root.is_dir():
+        found += [finding for check in CHECKS for finding in await _run(check, patient)]
+    return found
+
+
+async def _run(check: Check, patient: Patient) -> list[Finding]:
+    findings: list[Finding] = []
+    try:
+        made = check(patient)
+        findings.extend(await made if inspect.isawaitable(made) else made)
+    except sqlite3.Error as error:
+        findings.append(failed(_name(check), sqlite_file.reason(error).removesuffix("; restore a backup"), RESTORE))
+    except HomeError as error:
+        findings.append(failed(_name(check), error.problem, error.mend))
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        findings.append(failed(_name(check), f"{error.strerror or error}{where}", "mend its permissions or the disk"))
+    return findings
+
+
+def _name(check: Check) -> str:
+    name: str = getattr(check, "__name__", "check")
+    return name.removeprefix("check_").replace("_", "-")
