@@ -14,7 +14,8 @@ from daemon.crypto.passwords import PasswordHasher
 from daemon.crypto.seal_key import SealKey
 from daemon.crypto.tokens import TokenSigner
 from daemon.domain.clock import Clock
-from daemon.domain.events import Event, KillSwitchActivated, Origin
+from daemon.domain.events import Event, Origin
+from daemon.domain.facts.daemon import KillSwitchActivated
 from daemon.domain.notifications import EVENTS
 from daemon.home import Home
 from daemon.log import Log
