@@ -56,7 +56,8 @@ class World:
         )
 
     def tables(self) -> list[Any]:
-        names = ("agents", "sessions", "key_value_store", "idempotency_keys")
+        self.live.call(lambda daemon: daemon.parts.store.flush())
+        names = ("agents", "sessions", "key_value_store", "idempotency_keys", "notification_channels", "answers")
         return [self.live.query(f"SELECT * FROM {name} ORDER BY 1") for name in names]
 
 
