@@ -14,7 +14,8 @@ from daemon.crypto.passwords import PasswordHasher
 from daemon.crypto.seal_key import SealKey
 from daemon.crypto.tokens import TokenSigner
 from daemon.domain.clock import Clock
-from daemon.domain.events import Event, KillSwitchActivated, Origin
+from daemon.domain.events import Event, Origin
+from daemon.domain.facts.daemon import KillSwitchActivated
 from daemon.domain.notifications import EVENTS
 from daemon.home import Home
 from daemon.log import Log
@@ -80,6 +81,7 @@ class Parts(msgspec.Struct):
             clock=self.clock,
             hosts=hosts,
             global_rpm=server.global_rpm,
+            locked=lambda: self.services.kill_switch.is_on,
         )
 
 

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from daemon.domain.events import Fact, kinds
+from daemon.domain.events import Fact
+from daemon.domain.facts import kinds
 
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: dict[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}

@@ -12,7 +12,8 @@ from daemon import __version__, app, config
 from daemon.config import ConfigError, Loaded
 from daemon.domain.clock import DomainClock
 from daemon.domain.errors import DaemonError
-from daemon.domain.events import ConfigReloaded, DaemonStarted, DaemonStopped, Origin
+from daemon.domain.events import Origin
+from daemon.domain.facts.daemon import ConfigReloaded, DaemonStarted, DaemonStopped
 from daemon.domain.views import KillSwitchView
 from daemon.home import Home, HomeError
 from daemon.lock import RunInfo

@@ -13,6 +13,7 @@ import pytest
 from tests.support.daemon_process import PASSWORD, DaemonProcess, cli
 from tests.support.http import load, request
 from tests.support.live import LiveDaemon
+from tests.support.streams import Follower
 
 SWITCH = "/v1/admin/kill-switch"
 
@@ -180,6 +181,21 @@ def test_under_32_busy_connections_no_agent_gets_a_2xx_for_what_it_sent_after_th
     activated = live.events(type="KILL_SWITCH_ACTIVATED")[0]["seq"]
     by_agents = [one for one in live.events() if one["seq"] > activated and one["actor"].startswith("agent:")]
     assert by_agents == [], "an agent's transaction was committed after the kill switch"
+
+
+def test_agents_streams_end_within_a_second_and_the_owners_shows_what_happened(live: LiveDaemon) -> None:
+    session = live.new_session()
+    agents = Follower(live.url, "/v1/session/events", Authorization=f"Bearer {session['token']}")
+    owners = Follower(live.url, X_Master_Password=PASSWORD)
+    began = time.monotonic()
+    activate(live)
+    assert agents.wait_end() - began < 1
+    owners.wait(lambda: "KILL_SWITCH_ACTIVATED" in owners.types)
+    assert owners.ended_at is None
+    again = Follower(live.url, X_Master_Password=PASSWORD)
+    assert again.status == 200
+    for one in (owners, again):
+        one.close()
 
 
 def test_the_command_line_switches_it_on_and_off_also_with_the_daemon_down(tmp_path: Path) -> None:

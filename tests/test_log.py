@@ -16,7 +16,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from daemon.domain.events import Event, SessionRenewalRejected, details_text, kinds
+from daemon.domain.events import Event, details_text
+from daemon.domain.facts import kinds
+from daemon.domain.facts.sessions import SessionRenewalRejected
 from daemon.log import Log, cause_fields
 from daemon.log_events import AUDIT, EVENTS, LEVELS, OPERATIONAL, for_people, last_logged_seq, log_name, table
 from daemon.log_sinks import FileSink

@@ -4,9 +4,9 @@ from typing import Literal
 
 import msgspec
 
-from daemon.domain import events
 from daemon.domain.changes import Outcome, Rows
 from daemon.domain.errors import AGENT_EXISTS, AGENT_NOT_FOUND, AGENT_TERMINATED, DaemonError
+from daemon.domain.facts.agents import AgentActivated, AgentCreated, AgentSuspended, AgentTerminated, AgentUpdated
 from daemon.domain.lifecycle import revoke_every
 from daemon.domain.requests import PatchAgent
 from daemon.domain.rows import Agent, SuspendedBy
@@ -51,7 +51,7 @@ def create(rows: Rows, now: int, *, agent: Agent) -> Outcome[AgentView]:
     if rows.key_holder is not None:
         raise DaemonError(AGENT_EXISTS, details={"agentId": rows.key_holder.id})
     made = msgspec.structs.replace(agent, created_at=now, updated_at=now)
-    fact = events.AgentCreated(agent_id=made.id, name=made.name)
+    fact = AgentCreated(agent_id=made.id, name=made.name)
     return Outcome(answer=view(made), new_agent=made, facts=(fact,))
 
 
@@ -82,7 +82,7 @@ def patch(rows: Rows, now: int, *, body: PatchAgent) -> Outcome[AgentView]:
     if not changed:
         return Outcome(answer=view(agent))
     updated = msgspec.structs.replace(agent, **changed, updated_at=now)
-    fact = events.AgentUpdated(agent_id=agent.id, fields=tuple(sorted(changed)))
+    fact = AgentUpdated(agent_id=agent.id, fields=tuple(sorted(changed)))
     return Outcome(answer=view(updated), agent=updated, facts=(fact,))
 
 
@@ -99,12 +99,12 @@ def suspend(rows: Rows, now: int, *, reason: str | None) -> Outcome[AgentView]:
     return Outcome(answer=view(updated), agent=updated, facts=(fact,))
 
 
-def suspended(agent: Agent, now: int, *, by: SuspendedBy, reason: str | None) -> tuple[Agent, events.AgentSuspended]:
+def suspended(agent: Agent, now: int, *, by: SuspendedBy, reason: str | None) -> tuple[Agent, AgentSuspended]:
     """Return an active agent as suspended, with the fact."""
     updated = msgspec.structs.replace(
         agent, status="SUSPENDED", suspended_at=now, suspension_reason=reason, suspended_by=by, updated_at=now
     )
-    return updated, events.AgentSuspended(agent_id=agent.id, reason=reason)
+    return updated, AgentSuspended(agent_id=agent.id, reason=reason)
 
 
 def activate(rows: Rows, now: int, *, reason: str | None) -> Outcome[AgentView]:
@@ -120,12 +120,12 @@ def activate(rows: Rows, now: int, *, reason: str | None) -> Outcome[AgentView]:
     return Outcome(answer=view(updated), agent=updated, facts=(fact,))
 
 
-def activated(agent: Agent, now: int, *, reason: str | None) -> tuple[Agent, events.AgentActivated]:
+def activated(agent: Agent, now: int, *, reason: str | None) -> tuple[Agent, AgentActivated]:
     """Return a suspended agent as active, with the fact."""
     updated = msgspec.structs.replace(
         agent, status="ACTIVE", suspended_at=None, suspension_reason=None, suspended_by=None, updated_at=now
     )
-    return updated, events.AgentActivated(agent_id=agent.id, reason=reason)
+    return updated, AgentActivated(agent_id=agent.id, reason=reason)
 
 
 def terminate(rows: Rows, now: int) -> Outcome[TerminatedView]:
@@ -137,7 +137,7 @@ def terminate(rows: Rows, now: int) -> Outcome[TerminatedView]:
     agent = require(rows.agent)
     ended = revoke_every(rows, now, reason="agent_terminated")
     updated = msgspec.structs.replace(agent, status="TERMINATED", updated_at=now)
-    fact = events.AgentTerminated(agent_id=agent.id, sessions_revoked=ended.answer)
+    fact = AgentTerminated(agent_id=agent.id, sessions_revoked=ended.answer)
     return Outcome(
         answer=TerminatedView(id=agent.id, status="TERMINATED", sessions_revoked=ended.answer),
         agent=updated,

@@ -9,7 +9,7 @@ import msgspec
 from daemon.domain import agents, kill_switch, lifecycle
 from daemon.domain import changes as changing
 from daemon.domain.changes import Rows
-from daemon.domain.events import OwnerAnswered
+from daemon.domain.facts.messages import OwnerAnswered
 from daemon.domain.notifications import Action, Outcome
 from daemon.domain.rows import Answer
 

@@ -2,7 +2,8 @@
 
 from daemon.domain import agents
 from daemon.domain.changes import Rows
-from daemon.domain.events import AutoStopTriggered, Fact
+from daemon.domain.events import Fact
+from daemon.domain.facts.agents import AutoStopTriggered
 from daemon.domain.rows import Agent
 
 

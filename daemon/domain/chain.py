@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from daemon.domain.events import AuditArchived
+from daemon.domain.facts.daemon import AuditArchived
 from daemon.domain.views import ChainHead, Verification
 
 GENESIS = "0" * 64

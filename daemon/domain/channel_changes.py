@@ -4,7 +4,8 @@ import msgspec
 
 from daemon.domain.changes import Outcome, Rows
 from daemon.domain.errors import CHANNEL_NOT_FOUND, MIN_CHANNELS_REQUIRED, DaemonError
-from daemon.domain.events import ChannelAdded, ChannelDisabled, ChannelUpdated, Fact
+from daemon.domain.events import Fact
+from daemon.domain.facts.messages import ChannelAdded, ChannelDisabled, ChannelUpdated
 from daemon.domain.rows import Channel
 
 

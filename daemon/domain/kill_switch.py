@@ -10,7 +10,8 @@ from daemon.domain.errors import (
     RECOVERY_WAIT_REQUIRED,
     DaemonError,
 )
-from daemon.domain.events import Fact, KillSwitchActivated, KillSwitchRecovered, KillSwitchRecovering
+from daemon.domain.events import Fact
+from daemon.domain.facts.daemon import KillSwitchActivated, KillSwitchRecovered, KillSwitchRecovering
 from daemon.domain.views import KillSwitchView, Recovery
 
 KEY = "kill_switch"

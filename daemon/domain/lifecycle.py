@@ -2,9 +2,19 @@
 
 import msgspec
 
-from daemon.domain import events
 from daemon.domain.changes import Outcome, Rows
 from daemon.domain.events import Fact
+from daemon.domain.facts.sessions import (
+    SessionClosed,
+    SessionError,
+    SessionExpired,
+    SessionRenewalRejected,
+    SessionResumed,
+    SessionRevoked,
+    SessionStarted,
+    SessionStateChanged,
+    SessionSuspended,
+)
 from daemon.domain.rows import Session
 from daemon.domain.states import State, advance
 from daemon.domain.status import check_alive, check_usable, expiry, reject_until
@@ -37,16 +47,16 @@ def transition(session: Session, to: State, now: int, cause: Fact | None = None,
 def _fact_of_step(session: Session, source: State, to: State, reason: str | None) -> Fact:
     ids = {"agent_id": session.agent_id, "session_id": session.id}
     if (source, to) == ("READY", "ACTIVE") and session.started_at is None:
-        return events.SessionStarted(**ids)
+        return SessionStarted(**ids)
     if to == "SUSPENDED":
-        return events.SessionSuspended(**ids, reason=reason)
+        return SessionSuspended(**ids, reason=reason)
     if (source, to) == ("SUSPENDED", "READY"):
-        return events.SessionResumed(**ids, reason=reason)
+        return SessionResumed(**ids, reason=reason)
     if to == "ERROR":
-        return events.SessionError(**ids, reason=reason)
+        return SessionError(**ids, reason=reason)
     if to == "CLOSED":
-        return events.SessionClosed(**ids)
-    return events.SessionStateChanged(**ids, from_state=source, to_state=to)
+        return SessionClosed(**ids)
+    return SessionStateChanged(**ids, from_state=source, to_state=to)
 
 
 def _end(session: Session, now: int, cause: Fact) -> Changed:
@@ -63,13 +73,13 @@ def end(session: Session, now: int, *, reason: str, reject_window: int | None = 
     renewed = session.last_renewed_at
     if reject_window is not None and renewed is not None and now < reject_until(session, reject_window):
         return reject(session, now)
-    cause = events.SessionRevoked(agent_id=session.agent_id, session_id=session.id, reason=reason)
+    cause = SessionRevoked(agent_id=session.agent_id, session_id=session.id, reason=reason)
     return _revoke(session, now, reason, cause)
 
 
 def reject(session: Session, now: int) -> Changed:
     """Revoke a session that is not revoked because its owner rejects its last renewal."""
-    cause = events.SessionRenewalRejected(
+    cause = SessionRenewalRejected(
         agent_id=session.agent_id, session_id=session.id, renewal_count=session.renewal_count, rejected_at=now
     )
     return _revoke(session, now, "renewal_rejected", cause)
@@ -110,7 +120,7 @@ def expire(rows: Rows, now: int) -> Outcome[int]:
 
 def _expired(session: Session, now: int) -> Changed:
     moment, reason = expiry(session)
-    cause = events.SessionExpired(agent_id=session.agent_id, session_id=session.id, expired_at=moment, reason=reason)
+    cause = SessionExpired(agent_id=session.agent_id, session_id=session.id, expired_at=moment, reason=reason)
     ended, facts = _end(session, now, cause)
     return msgspec.structs.replace(ended, expired_at=moment), facts
 

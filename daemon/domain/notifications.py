@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from daemon.domain.events import Event, Fact, OwnerAnswered, Published
+from daemon.domain.events import Event, Fact
+from daemon.domain.facts.agents import Published
+from daemon.domain.facts.messages import OwnerAnswered
 from daemon.domain.levels import LEVELS, Level
 from daemon.domain.rows import Channel, Delivery
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from daemon.domain import auto_stop, events
+from daemon.domain import auto_stop
 from daemon.domain.changes import Outcome, Rows
 from daemon.domain.errors import (
     INVALID_TOKEN,
@@ -17,7 +17,7 @@ from daemon.domain.errors import (
     SESSION_ABSOLUTE_LIFETIME_EXCEEDED,
     DaemonError,
 )
-from daemon.domain.events import SessionExpiringSoon
+from daemon.domain.facts.sessions import SessionExpiringSoon, SessionRenewed, TokenReused
 from daemon.domain.lifecycle import end
 from daemon.domain.rows import Session
 from daemon.domain.sessions import Mint
@@ -139,8 +139,8 @@ def _next_generation(session: Session, now: int) -> Session:
     )
 
 
-def _renewed(session: Session, reject_window: int) -> events.SessionRenewed:
-    return events.SessionRenewed(
+def _renewed(session: Session, reject_window: int) -> SessionRenewed:
+    return SessionRenewed(
         agent_id=session.agent_id,
         session_id=session.id,
         renewal_count=session.renewal_count,
@@ -167,7 +167,7 @@ def report_reuse(
     session = rows.session
     if session is None or session.reuse_reported_at is not None or status(session, now) != "ACTIVE":
         return Outcome(answer=None)
-    fact = events.TokenReused(
+    fact = TokenReused(
         agent_id=session.agent_id,
         session_id=session.id,
         generation=generation,

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from daemon.domain import events
 from daemon.domain.changes import Outcome, Rows
 from daemon.domain.constraints import limits
 from daemon.domain.errors import (
@@ -19,6 +18,8 @@ from daemon.domain.errors import (
     SESSION_NOT_FOUND,
     DaemonError,
 )
+from daemon.domain.facts.agents import PUBLISHED
+from daemon.domain.facts.sessions import SessionCreated, SessionExtended, SessionRotated, SessionUpdated
 from daemon.domain.lifecycle import end, transition
 from daemon.domain.requests import PatchSession, PublishEvent
 from daemon.domain.rows import Agent, Session
@@ -89,7 +90,7 @@ def create(
     )
     token, digest = mint(made)
     made = msgspec.structs.replace(made, token_hash=digest)
-    fact = events.SessionCreated(
+    fact = SessionCreated(
         agent_id=made.agent_id,
         session_id=made.id,
         expires_at=made.expires_at,
@@ -136,7 +137,7 @@ def patch(rows: Rows, now: int, *, body: PatchSession) -> Outcome[Session]:
         return Outcome(answer=session)
     updated = msgspec.structs.replace(session, **changed)
     fields = tuple(sorted(set(changed) - {"idle_timeout"}))
-    fact = events.SessionUpdated(agent_id=session.agent_id, session_id=session.id, fields=fields)
+    fact = SessionUpdated(agent_id=session.agent_id, session_id=session.id, fields=fields)
     return Outcome(answer=updated, session=updated, facts=(fact,))
 
 
@@ -188,7 +189,7 @@ def publish(rows: Rows, now: int, *, body: PublishEvent) -> Outcome[PublishedEve
         raise DaemonError(INVALID_TOKEN)
     check_alive(session, now)
     check_usable(session, agent, now)
-    fact = events.PUBLISHED[body.type](
+    fact = PUBLISHED[body.type](
         agent_id=session.agent_id,
         session_id=session.id,
         reference_id=body.reference_id,
@@ -214,7 +215,7 @@ def rotate(rows: Rows, now: int, *, mint: Mint) -> Outcome[RotatedSession]:
     )
     token, digest = mint(following)
     following = msgspec.structs.replace(following, token_hash=digest)
-    fact = events.SessionRotated(agent_id=session.agent_id, session_id=session.id, generation=following.generation)
+    fact = SessionRotated(agent_id=session.agent_id, session_id=session.id, generation=following.generation)
     answer = RotatedSession(id=session.id, token=token, expires_at=session.expires_at)
     return Outcome(answer=answer, session=following, retry_answer=b"", facts=(fact,))
 
@@ -234,7 +235,7 @@ def extend(rows: Rows, now: int, *, seconds: int) -> Outcome[ExtendedSession]:
     answer = ExtendedSession(id=session.id, expires_at=expires)
     if expires == session.expires_at:
         return Outcome(answer=answer)
-    fact = events.SessionExtended(agent_id=session.agent_id, session_id=session.id, expires_at=expires)
+    fact = SessionExtended(agent_id=session.agent_id, session_id=session.id, expires_at=expires)
     return Outcome(answer=answer, session=msgspec.structs.replace(session, expires_at=expires), facts=(fact,))
 
 

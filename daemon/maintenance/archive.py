@@ -11,7 +11,8 @@ import msgspec
 from daemon import files
 from daemon.domain.chain import ChainWalk, Row
 from daemon.domain.clock import DomainClock
-from daemon.domain.events import AuditArchived, Event, Origin
+from daemon.domain.events import Event, Origin
+from daemon.domain.facts.daemon import AuditArchived
 from daemon.domain.views import ChainHead
 from daemon.home import Home
 from daemon.maintenance.exclusive import Refused, held, named, reading

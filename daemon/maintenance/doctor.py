@@ -4,7 +4,7 @@ import inspect
 import sqlite3
 
 from daemon.home import HomeError
-from daemon.maintenance import database_checks, home_checks, process_checks
+from daemon.maintenance import channel_checks, database_checks, home_checks, process_checks
 from daemon.maintenance.findings import RESTORE, Check, Finding, Patient, failed
 from daemon.stores import sqlite_file
 
@@ -28,6 +28,7 @@ CHECKS: tuple[Check, ...] = (
     database_checks.check_clock,
     database_checks.check_wal,
     home_checks.check_backups,
+    channel_checks.check_channels,
 )
 """Every other check, in the order in which its findings are shown."""
 

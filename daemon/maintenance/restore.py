@@ -15,7 +15,8 @@ from daemon import files
 from daemon.domain import lifecycle
 from daemon.domain.changes import Outcome, Pick, Rows, Scope
 from daemon.domain.clock import DomainClock, stamp
-from daemon.domain.events import BackupRestored, Event, Origin
+from daemon.domain.events import Event, Origin
+from daemon.domain.facts.daemon import BackupRestored
 from daemon.domain.kill_switch import KEY as KILL_SWITCH
 from daemon.domain.kill_switch import is_on
 from daemon.domain.views import ChainHead, KillSwitchView

@@ -17,7 +17,9 @@ from daemon.crypto.tokens import (
 from daemon.domain import kill_switch, lifecycle
 from daemon.domain.changes import Outcome, Pick, Rows, Scope
 from daemon.domain.errors import ROTATION_TOO_RECENT, DaemonError
-from daemon.domain.events import SYSTEM, Fact, Origin, SecretRotated, SessionsPurged
+from daemon.domain.events import SYSTEM, Fact, Origin
+from daemon.domain.facts.daemon import SecretRotated
+from daemon.domain.facts.sessions import SessionsPurged
 from daemon.domain.views import AdminStatus, Check, Health, LockState, RotatedSecret, Swept, WorkerStatus
 from daemon.settings import Security
 from daemon.stores.protocol import Store

@@ -7,7 +7,8 @@ import msgspec
 from daemon.domain import answers, kill_switch
 from daemon.domain.changes import Outcome as Changed
 from daemon.domain.changes import Scope
-from daemon.domain.events import Origin, OwnerAnswered
+from daemon.domain.events import Origin
+from daemon.domain.facts.messages import OwnerAnswered
 from daemon.domain.notifications import Action, Outcome, Press
 from daemon.domain.rows import Answer, Channel
 from daemon.domain.views import Rejectable

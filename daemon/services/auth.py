@@ -16,7 +16,8 @@ from daemon.domain.errors import (
     TOKEN_ROTATED,
     DaemonError,
 )
-from daemon.domain.events import ConstraintViolated, Origin
+from daemon.domain.events import Origin
+from daemon.domain.facts.sessions import ConstraintViolated
 from daemon.domain.status import check_alive, check_usable, status
 from daemon.domain.tokens import token_hash
 from daemon.services.caller import Caller

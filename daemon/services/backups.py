@@ -6,7 +6,8 @@ from pathlib import Path
 from daemon.domain.changes import Outcome, Rows, Scope
 from daemon.domain.clock import stamp
 from daemon.domain.errors import DaemonError
-from daemon.domain.events import BackupCreated, Origin
+from daemon.domain.events import Origin
+from daemon.domain.facts.daemon import BackupCreated
 from daemon.domain.views import Backup
 from daemon.stores.protocol import Store
 

@@ -11,7 +11,8 @@ from daemon.domain import channel_changes
 from daemon.domain.changes import Outcome, Scope
 from daemon.domain.channels import ChannelConfig, ChannelType, masked, read_config, unmasked
 from daemon.domain.errors import CHANNEL_NOT_FOUND, INVALID_CHANNEL_CONFIG, DaemonError
-from daemon.domain.events import SYSTEM, ChannelUnreachable, Origin
+from daemon.domain.events import SYSTEM, Origin
+from daemon.domain.facts.messages import ChannelUnreachable
 from daemon.domain.ids import uuid7
 from daemon.domain.notifications import Notice
 from daemon.domain.requests import AddChannel, UpdateChannel

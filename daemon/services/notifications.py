@@ -9,7 +9,8 @@ import msgspec
 from daemon.domain import answers
 from daemon.domain.changes import Outcome, Scope
 from daemon.domain.channels import ChannelConfig, NtfyConfig, TelegramConfig
-from daemon.domain.events import SYSTEM, Event, NotificationFailed
+from daemon.domain.events import SYSTEM, Event
+from daemon.domain.facts.messages import NotificationFailed
 from daemon.domain.filters import AttemptFilter, EventFilter
 from daemon.domain.ids import uuid7
 from daemon.domain.notifications import Action, Button, Notice, actions_of, context_of, takes

@@ -13,7 +13,8 @@ import msgspec
 from daemon.crypto.passwords import PasswordHasher
 from daemon.domain.changes import Outcome, Rows, Scope
 from daemon.domain.errors import INVALID_MASTER_PASSWORD, MASTER_AUTH_LOCKED, RATE_LIMIT_EXCEEDED, DaemonError
-from daemon.domain.events import Fact, MasterAuthFailed, MasterAuthLocked, Origin, OwnerLogin, PasswordChanged
+from daemon.domain.events import Fact, Origin
+from daemon.domain.facts.daemon import MasterAuthFailed, MasterAuthLocked, OwnerLogin, PasswordChanged
 from daemon.domain.passwords import MAX_BYTES, check_password
 from daemon.domain.tokens import TICKET_PREFIX
 from daemon.domain.views import LoggedOut, PasswordSet, Ticket

@@ -6,7 +6,7 @@ import msgspec
 
 from daemon.domain.changes import Outcome, Rows, Scope
 from daemon.domain.events import SYSTEM
-from daemon.domain.events import DailySummary as Fact
+from daemon.domain.facts.messages import DailySummary as Fact
 from daemon.settings import Notifications as Settings
 from daemon.stores.protocol import Store
 

@@ -66,14 +66,26 @@ class Envelope:
         clock: for the rate window and durations.
         hosts: which Host and Origin headers are ours.
         global_rpm: requests a minute, owner routes not counted; 0 is no limit.
+        locked: whether the kill switch is on.
     """
 
-    def __init__(self, app: App, *, services: Any, log: Log, clock: Clock, hosts: HostPolicy, global_rpm: int) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        services: Any,
+        log: Log,
+        clock: Clock,
+        hosts: HostPolicy,
+        global_rpm: int,
+        locked: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._app = app
         self._services = services
         self._log = log
         self._clock = clock
         self._hosts = hosts
+        self._locked = locked
         self.rate = RateWindow(global_rpm)
         self.in_flight = 0
         self._stopping = False
@@ -157,7 +169,7 @@ class Envelope:
             raise DaemonError(errors.BODY_TOO_LARGE)
         if self._stopping and not (scope["path"] == "/health" and scope["method"] == "GET"):
             raise DaemonError(errors.SHUTTING_DOWN)
-        if self._services.kill_switch.is_on and not _is_open_while_locked(scope["method"], scope["path"]):
+        if self._locked() and not _is_open_while_locked(scope["method"], scope["path"]):
             raise DaemonError(errors.SYSTEM_LOCKED)
         if self.rate.limit and not _is_owners(scope["method"], scope["path"]):
             wait = self.rate.take(now)

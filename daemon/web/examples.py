@@ -26,6 +26,8 @@ _BY_NAME: dict[str, Any] = {
     "sizeBytes": 131_072,
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "openapi": "3.1.0",
+    "config": {"serverUrl": "https://ntfy.sh", "topic": "***", "authToken": None, "replyTopic": "***"},
+    "event": "SESSION_RENEWED",
     "metadata": {"team": "search"},
     "constraints": {"maxRenewals": 10, "allowedOperations": ["session.*", "sessions.renew"]},
     "details": {"renewalCount": 1},
@@ -67,4 +69,6 @@ def _value(name: str, kind: Any) -> Any:
         return get_args(kind)[0]
     if origin is list or (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
         return example(kind)
+    if origin is dict:
+        return {}
     return {int: 1, bool: False, str: "…"}.get(kind)

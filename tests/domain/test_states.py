@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from daemon.domain.errors import DaemonError
-from daemon.domain.events import SessionRevoked
+from daemon.domain.facts.sessions import SessionRevoked
 from daemon.domain.lifecycle import transition
 from daemon.domain.rows import Session
 from daemon.domain.states import STATES, TRANSITIONS, State, advance

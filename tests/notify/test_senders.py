@@ -6,7 +6,8 @@ from contextlib import aclosing
 import msgspec
 import pytest
 
-from daemon.domain.channels import ChannelType, DiscordConfig, WebhookConfig
+from daemon.domain.channels import ChannelType, DiscordConfig, TelegramConfig, WebhookConfig
+from daemon.domain.notifications import Press
 from daemon.notify import channels, discord, ntfy, telegram
 from daemon.notify.client import LARGEST, Http
 from tests.notify.notices import BUTTONS, RENEWED, WHEN, notice
@@ -77,6 +78,12 @@ async def test_a_page_that_only_this_network_knows_is_text_and_no_button(http: H
         assert other.messages[0]["embeds"][0]["description"].endswith(f"\nReject: <{url}>")
 
 
+async def pressed(http: Http, config: TelegramConfig, offset: int, seconds: int) -> tuple[list[Press], int]:
+    found, following = await telegram.updates(http, config, offset, seconds)
+    presses = [telegram.press_of([config], update) for update in found]
+    return [one[1] for one in presses if one is not None], following
+
+
 async def test_a_press_comes_back_with_who_and_whether_it_counts(http: Http) -> None:
     with FakeTelegram() as fake:
         config = telegram_config(fake)
@@ -85,7 +92,7 @@ async def test_a_press_comes_back_with_who_and_whether_it_counts(http: Http) -> 
         fake.press(number, "Reject")
         fake.press(number, "Kill switch", from_id=77)
         fake.press(number, "Keep", chat_id=99)
-        presses, offset = await telegram.updates(http, config, 0, 5)
+        presses, offset = await pressed(http, config, 0, 5)
         assert [(one.token, one.allowed, one.who) for one in presses] == [
             (BUTTONS[1].token, True, "424242"),
             (BUTTONS[3].token, False, "77"),
@@ -103,7 +110,7 @@ async def test_in_a_group_only_those_who_are_named_count(http: Http) -> None:
         await telegram.updates(http, config, 0, 0)
         for presser in (5, 7, 1001234567890):
             fake.press(number, "Reject", from_id=presser)
-        presses, _ = await telegram.updates(http, config, 0, 5)
+        presses, _ = await pressed(http, config, 0, 5)
         assert [one.allowed for one in presses] == [True, False, False]
 
 
@@ -113,7 +120,7 @@ async def test_the_outcome_answers_the_press_and_takes_the_place_of_the_buttons(
         number = int(await telegram.send(http, config, RENEWAL, "en"))
         await telegram.updates(http, config, 0, 0)
         query = fake.press(number, "Reject")
-        [press], _ = await telegram.updates(http, config, 0, 5)
+        [press], _ = await pressed(http, config, 0, 5)
         await telegram.tell(http, config, press, "Not allowed", edit=False)
         assert not fake.messages[number].edits
         for _ in range(2):  # the second is not modified
@@ -132,13 +139,13 @@ async def test_updates_that_are_not_presses_are_passed_over(http: Http) -> None:
         config = telegram_config(fake)
         odd = [7, {"update_id": 4}, {"update_id": 5, "callback_query": {"id": 1}}, {"callback_query": None}]
         fake.updates = [{"update_id": 1, "message": {"text": "hi"}}]
-        assert await telegram.updates(http, config, 0, 0) == ([], 2)
+        assert await pressed(http, config, 0, 0) == ([], 2)
         fake.sends = lambda request: True  # type: ignore[method-assign]
         fake.script(Status(200, {}, msgspec.json.encode({"ok": True, "result": odd})))
-        assert await telegram.updates(http, config, 0, 0) == ([], 6)
+        assert await pressed(http, config, 0, 0) == ([], 6)
         bare = {"update_id": 9, "callback_query": {"id": "8", "from": {"id": 424242}, "data": "t"}}
         fake.script(Status(200, {}, msgspec.json.encode({"ok": True, "result": [bare]})))
-        [press], _ = await telegram.updates(http, config, 0, 0)
+        [press], _ = await pressed(http, config, 0, 0)
         assert not press.allowed
 
 

@@ -36,6 +36,7 @@ CONTEXTS: dict[str, dict[str, Any]] = {
     "SESSION_EXPIRING_SOON": {"expiresAt": WHEN, "absoluteExpiresAt": WHEN, "remainingRenewals": 2},
     "SESSION_ERROR": {"reason": "crashed"},
     "BUDGET_WARNING": {"budget": "tokens", "used": 80, "limit": 100},
+    "KILL_SWITCH_RECOVERING": {"recoveryEligibleAt": 1_800_000_000},
     "KILL_SWITCH_RECOVERED": {"agentsReactivated": 2},
     "CONSTRAINT_VIOLATED": {"constraint": "allowedOperations", "operation": "sessions.renew", "count": 4},
     "OWNER_ANSWERED": {"channel": "phone", "answer": "reject", "who": "77"},

@@ -11,7 +11,8 @@ import pytest
 from daemon.domain.changes import Outcome, Rows, Scope
 from daemon.domain.clock import DomainClock
 from daemon.domain.errors import AGENT_NOT_FOUND, DaemonError
-from daemon.domain.events import SYSTEM, AgentCreated
+from daemon.domain.events import SYSTEM
+from daemon.domain.facts.agents import AgentCreated
 from daemon.domain.rows import Agent
 from daemon.stores.migrate import migrate
 from daemon.stores.sqlite.database import SQLiteStore, open_store

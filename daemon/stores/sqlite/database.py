@@ -11,7 +11,8 @@ import msgspec
 from daemon.domain.changes import Decide, Outcome, Rows, Scope
 from daemon.domain.clock import Clock
 from daemon.domain.errors import DaemonError
-from daemon.domain.events import AuditArchived, Event, Origin
+from daemon.domain.events import Event, Origin
+from daemon.domain.facts.daemon import AuditArchived
 from daemon.domain.filters import AttemptFilter, EventFilter, SessionFilter
 from daemon.domain.kill_switch import KEY as KILL_SWITCH
 from daemon.domain.kill_switch import is_on

@@ -3,7 +3,6 @@
 from litestar import get, post
 from litestar.response import Response
 
-from daemon.domain.errors import UNSUPPORTED_MEDIA_TYPE, DaemonError
 from daemon.web import pages
 from daemon.web.decode import no_body
 from daemon.web.describe import described
@@ -26,8 +25,8 @@ async def show_rejection(request: AnyRequest) -> Response[str]:
 async def reject_renewal(request: AnyRequest) -> Response[str]:
     """Revoke the session whose renewal the link is about; a form's body is ignored."""
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if await request.body() and media != _FORM:
-        raise DaemonError(UNSUPPORTED_MEDIA_TYPE, "The body must be empty, or that of a form.")
+    if media != _FORM:
+        await no_body(request)
     outcome = await about(request).services.answers.reject(request.path_params["token"], origin(request))
     return _page(pages.answered(outcome, _locale(request)), 200 if outcome == "rejected" else 410)
 

@@ -1,0 +1,154 @@
+"""Facts about sessions and their tokens."""
+
+from typing import ClassVar, Literal
+
+import msgspec
+
+from daemon.domain.events import Fact, Severity
+from daemon.domain.states import State
+
+
+class SessionCreated(Fact, frozen=True, kw_only=True):
+    """A session was made; it passed CREATED and INITIALIZING and is READY."""
+
+    type: ClassVar[str] = "SESSION_CREATED"
+    expires_at: int
+    absolute_expires_at: int
+    max_renewals: int
+    created_by: str
+
+
+class SessionStarted(Fact, frozen=True, kw_only=True):
+    """A session was used for the first time: READY to ACTIVE."""
+
+    type: ClassVar[str] = "SESSION_STARTED"
+
+
+class SessionStateChanged(Fact, frozen=True, kw_only=True):
+    """A session changed its life-cycle state in a way that has no event of its own."""
+
+    type: ClassVar[str] = "SESSION_STATE_CHANGED"
+    from_state: State = msgspec.field(name="from")
+    to_state: State = msgspec.field(name="to")
+
+
+class SessionUpdated(Fact, frozen=True, kw_only=True):
+    """The owner changed attributes of a session."""
+
+    type: ClassVar[str] = "SESSION_UPDATED"
+    fields: tuple[str, ...]
+
+
+class SessionSuspended(Fact, frozen=True, kw_only=True):
+    """A session's token is refused until the session is resumed."""
+
+    type: ClassVar[str] = "SESSION_SUSPENDED"
+    reason: str | None
+
+
+class SessionResumed(Fact, frozen=True, kw_only=True):
+    """A suspended session may be used again."""
+
+    type: ClassVar[str] = "SESSION_RESUMED"
+    reason: str | None
+
+
+class SessionRenewed(Fact, frozen=True, kw_only=True):
+    """An agent exchanged its token for the next generation."""
+
+    type: ClassVar[str] = "SESSION_RENEWED"
+    renewal_count: int
+    max_renewals: int
+    generation: int
+    expires_at: int
+    absolute_expires_at: int
+    reject_window_expiry: int
+
+
+class SessionRotated(Fact, frozen=True, kw_only=True):
+    """The owner replaced a session's token."""
+
+    type: ClassVar[str] = "SESSION_ROTATED"
+    generation: int
+
+
+class SessionRenewalRejected(Fact, frozen=True, kw_only=True):
+    """The owner revoked a session because of a renewal."""
+
+    type: ClassVar[str] = "SESSION_RENEWAL_REJECTED"
+    severity: ClassVar[Severity] = "warning"
+    renewal_count: int
+    rejected_at: int
+
+
+class SessionExtended(Fact, frozen=True, kw_only=True):
+    """The owner gave a session more time."""
+
+    type: ClassVar[str] = "SESSION_EXTENDED"
+    expires_at: int
+
+
+class SessionRevoked(Fact, frozen=True, kw_only=True):
+    """A session was ended before its time."""
+
+    type: ClassVar[str] = "SESSION_REVOKED"
+    reason: str
+
+
+class SessionExpired(Fact, frozen=True, kw_only=True):
+    """A session ran out; `reason` is `ttl` or `idle`."""
+
+    type: ClassVar[str] = "SESSION_EXPIRED"
+    expired_at: int
+    reason: Literal["ttl", "idle"]
+
+
+class SessionExpiringSoon(Fact, frozen=True, kw_only=True):
+    """A session nears the end of what renewals can give it; told once."""
+
+    type: ClassVar[str] = "SESSION_EXPIRING_SOON"
+    severity: ClassVar[Severity] = "warning"
+    expires_at: int
+    absolute_expires_at: int
+    remaining_renewals: int
+
+
+class SessionClosed(Fact, frozen=True, kw_only=True):
+    """A session's life is over."""
+
+    type: ClassVar[str] = "SESSION_CLOSED"
+
+
+class SessionError(Fact, frozen=True, kw_only=True):
+    """A session failed."""
+
+    type: ClassVar[str] = "SESSION_ERROR"
+    severity: ClassVar[Severity] = "warning"
+    reason: str | None
+
+
+class SessionsPurged(Fact, frozen=True, kw_only=True):
+    """The sweeper deleted sessions that ended longer ago than the retention time."""
+
+    type: ClassVar[str] = "SESSIONS_PURGED"
+    count: int
+
+
+class TokenReused(Fact, frozen=True, kw_only=True):
+    """A superseded token was presented again: it may have been stolen (RFC 9700, section 4.14.2)."""
+
+    type: ClassVar[str] = "TOKEN_REUSED"
+    severity: ClassVar[Severity] = "critical"
+    generation: int | None
+    current_generation: int
+    action: str
+
+
+class ConstraintViolated(Fact, frozen=True, kw_only=True):
+    """An agent tried what a constraint forbids; `count` breaches since the last such event."""
+
+    type: ClassVar[str] = "CONSTRAINT_VIOLATED"
+    severity: ClassVar[Severity] = "warning"
+    constraint: str
+    operation: str
+    count: int
