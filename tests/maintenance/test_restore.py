@@ -81,12 +81,13 @@ def test_keep_sessions_keeps_them_with_a_warning(past: Past) -> None:
         live.stop()
 
 
-def test_a_running_daemon_is_not_replaced(past: Past) -> None:
+def test_a_running_daemon_keeps_its_database_and_its_log(past: Past) -> None:
     daemon = DaemonProcess(past.root)
     try:
         ended = daemon.cli("restore", str(past.backup), "--yes")
         assert (ended.code, ended.err.count("\n")) == (5, 1)
         assert "daemon stop" in ended.err
+        assert daemon.cli("audit", "archive", "--before", "2100-01-01").code == 5
         assert httpx.get(f"{daemon.url}/health", trust_env=False).status_code == 200
     finally:
         daemon.stop()
