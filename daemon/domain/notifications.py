@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from daemon.domain.events import Event, Fact
-from daemon.domain.facts.agents import Published
+from daemon.domain.facts.agents import PUBLISHED, Published
 from daemon.domain.facts.messages import OwnerAnswered
 from daemon.domain.levels import LEVELS, Level
 from daemon.domain.rows import Channel, Delivery
@@ -212,24 +212,14 @@ def actions_of(event: str, agent_id: str | None) -> tuple[Action, ...]:
     return ("kill_switch",) if event in {"MASTER_AUTH_LOCKED", "OWNER_ANSWERED"} else ()
 
 
-_ANSWERABLE = frozenset(
-    {
-        "SESSION_CREATED",
-        "SESSION_EXPIRING_SOON",
-        "SESSION_ERROR",
-        "BUDGET_WARNING",
-        "CONSTRAINT_VIOLATED",
-        "TOKEN_REUSED",
-        "TX_NOTIFY",
-        "TX_DELAY_QUEUED",
-        "TX_DELAY_EXECUTED",
-        "TX_APPROVAL_REQUEST",
-        "TX_APPROVAL_EXPIRED",
-        "TX_CONFIRMED",
-        "TX_FAILED",
-        "AGENT_REPORT",
-    }
-)
+_ANSWERABLE = frozenset(PUBLISHED) | {
+    "SESSION_CREATED",
+    "SESSION_EXPIRING_SOON",
+    "SESSION_ERROR",
+    "BUDGET_WARNING",
+    "CONSTRAINT_VIOLATED",
+    "TOKEN_REUSED",
+}
 """Events of a living agent, other than a renewal."""
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,18 +13,19 @@ from daemon.domain.clock import Clock
 from daemon.domain.errors import DaemonError
 from daemon.domain.events import Event, Origin
 from daemon.domain.facts.daemon import AuditArchived
-from daemon.domain.filters import AttemptFilter, EventFilter, SessionFilter
+from daemon.domain.filters import SessionFilter
 from daemon.domain.kill_switch import KEY as KILL_SWITCH
 from daemon.domain.kill_switch import is_on
 from daemon.domain.pages import Page
-from daemon.domain.rows import Agent, AgentStatus, Answer, Attempt, Channel, Delivery, Session
-from daemon.domain.views import Backlog, ChainHead, EngineStatus
+from daemon.domain.rows import Agent, Session
+from daemon.domain.views import ChainHead, EngineStatus
 from daemon.stores.migrate import schema_version
-from daemon.stores.protocol import BackupFile, LiveSession, SealedAnswer
+from daemon.stores.protocol import BackupFile, LiveSession
 from daemon.stores.sqlite import agents, answers, changes, events, notifications, sessions, values
 from daemon.stores.sqlite.backup import back_up, refusal
 from daemon.stores.sqlite.cache import SessionCache
 from daemon.stores.sqlite.connection import Connection, Readers, Synchronous, open_connection, unavailable
+from daemon.stores.sqlite.reads import Reads
 from daemon.stores.sqlite.writer import Transaction, Unit, Writer
 
 T = TypeVar("T")
@@ -41,7 +42,7 @@ class Written(msgspec.Struct):
     rows: Rows
 
 
-class SQLiteStore:
+class SQLiteStore(Reads):
     """The default engine. Open it with `open_store`.
 
     Args:
@@ -62,11 +63,10 @@ class SQLiteStore:
         clock: Clock,
         cache: SessionCache,
     ) -> None:
+        super().__init__(readers, clock)
         self.path = path
-        self.clock = clock
         self._connection = connection
         self._writer = writer
-        self._readers = readers
         self._cache = cache
         self._schema_version = schema_version(path)
         self.locked = False
@@ -155,10 +155,6 @@ class SQLiteStore:
 
         return Unit(lambda tx: sessions.add_activity(tx.raw, rows), committed)
 
-    async def sealed_answer(self, session_id: str) -> SealedAnswer | None:
-        """Return the session's sealed answer."""
-        return await self._readers.run(lambda raw: sessions.sealed_answer(raw, session_id))
-
     async def session(self, session_id: str) -> Session | None:
         """Return a session, its activity included."""
         await self._flush_for_reading()
@@ -177,33 +173,9 @@ class SQLiteStore:
         except DaemonError:
             return
 
-    async def agent(self, agent_id: str) -> Agent | None:
-        """Return an agent."""
-        return await self._readers.run(lambda raw: agents.get(raw, agent_id))
-
-    async def agents(self, status: AgentStatus | None, page: Page) -> list[Agent]:
-        """Return agents, newest first."""
-        return await self._readers.run(lambda raw: agents.find(raw, status, page))
-
-    async def events(self, which: EventFilter, limit: int) -> list[Event]:
-        """Return events, oldest first."""
-        return await self._readers.run(lambda raw: events.find(raw, which, limit))
-
-    async def event_rows(self, after: int, limit: int) -> list[Sequence[Any]]:
-        """Return raw audit rows for verification."""
-        return await self._readers.run(lambda raw: events.rows_after(raw, after, limit))
-
-    async def count_events(self, after: int, through: int, since: int) -> dict[str, int]:
-        """Return how many events there are of each type and of each severity."""
-        return await self._readers.run(lambda raw: events.count(raw, after, through, since))
-
     async def head(self) -> ChainHead:
         """Return the newest event's sequence number and hash."""
         return self._writer.head
-
-    async def value(self, key: str) -> str | None:
-        """Return a value of the key-value store."""
-        return await self._readers.run(lambda raw: values.get(raw, key))
 
     async def purge_sessions(self, ended_before: int, limit: int) -> int:
         """Delete at most `limit` sessions that ended before."""
@@ -214,23 +186,6 @@ class SQLiteStore:
         """Delete idempotency keys older than `before`."""
         return await self._writer.run(Unit(lambda tx: values.purge_keys(tx.raw, before)))
 
-    async def channels(self) -> list[Channel]:
-        """Return every channel, disabled ones too, the highest priority first."""
-        return await self._readers.run(notifications.channels)
-
-    async def due_deliveries(self, limit: int) -> list[Delivery]:
-        """Return messages to be sent now, the most urgent and then the oldest first."""
-        now = self.clock.now()
-        return await self._readers.run(lambda raw: notifications.due(raw, now, limit))
-
-    async def attempts(self, which: AttemptFilter, page: Page) -> list[Attempt]:
-        """Return rows of the delivery log, newest first."""
-        return await self._readers.run(lambda raw: notifications.find_attempts(raw, which, page))
-
-    async def backlog(self) -> Backlog:
-        """Return how many messages wait."""
-        return await self._readers.run(notifications.backlog)
-
     async def purge_notifications(self, done_before: int, logged_before: int) -> None:
         """Delete what was sent, what was logged, and answers that ended, before (Unix seconds)."""
 
@@ -239,19 +194,6 @@ class SQLiteStore:
             answers.purge(tx.raw, done_before)
 
         await self._writer.run(Unit(work))
-
-    async def answer(self, token_hash: str) -> Answer | None:
-        """Return what may be answered with a token."""
-        return await self._readers.run(lambda raw: answers.get(raw, token_hash))
-
-    async def active_session_count(self) -> int:
-        """Return the number of sessions of status ACTIVE."""
-        now = self.clock.now()
-        return await self._readers.run(lambda raw: sessions.count_active(raw, now))
-
-    async def agent_count(self) -> int:
-        """Return the number of agents that are not terminated."""
-        return await self._readers.run(agents.count)
 
     async def status(self) -> EngineStatus:
         """Return where rows live; the size includes the write-ahead log."""

@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
@@ -117,7 +118,7 @@ class ClosedError(Exception):
     """The connection is to be closed without (the rest of) an answer."""
 
 
-class FakeService:
+class FakeService(ABC):
     """A service at `url` while its `with` block lasts.
 
     Attributes:
@@ -206,21 +207,21 @@ class FakeService:
                 self.answer(request)
         raise ClosedError
 
+    @abstractmethod
     def sends(self, request: Received) -> bool:
         """Return whether a request sends something, so that it may meet a fault."""
-        raise NotImplementedError
 
+    @abstractmethod
     def too_many(self, fault: TooMany) -> Reply:
         """Return the service's own 429."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answer(self, request: Received) -> Reply:
         """Process a request.
 
         Raises:
             ClosedError: the connection is to be closed.
         """
-        raise NotImplementedError
 
 
 class _Server(ThreadingHTTPServer):
@@ -276,7 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _read(self) -> Received:
         if "transfer-encoding" in self.headers:
-            raise NotImplementedError("a request in chunks")
+            raise ValueError("a request in chunks")
         length = int(self.headers.get("content-length", 0))
         body = self.rfile.read(length)
         if len(body) < length:
