@@ -61,7 +61,7 @@ def find_chat(config: dict[str, Any]) -> str:
     if len(chats) > 1 or not sys.stdin.isatty():
         raise Failure(f"The bot was written to from {seen}", USAGE, hint="name the chat that is yours: --chat-id")
     # A stranger may have found the bot first, and whoever has the messages has their buttons.
-    click.confirm(f"The bot was written to from {seen}. Is this you?", abort=True, err=True)
+    click.confirm(f"The bot was written to from {seen}. Is this your chat?", abort=True, err=True)
     return str(chats[0].id)
 
 
@@ -75,6 +75,9 @@ async def _heard(api_url: str, token: str) -> list[_Chat]:
     asked = {"timeout": _WAIT, "allowed_updates": ["message"]}
     try:
         answer = await http.request("POST", f"{api_url.rstrip('/')}/bot{token}/getUpdates", json=asked, wait=_WAIT)
+        if answer.status == 409:
+            hint = f"disable the channel that has the bot already (daemon channel disable), {_BY_HAND}"
+            raise Failure("Another program hears what is written to the bot", FAILED, hint=hint)
         said = msgspec.convert(answer.json(), _Said)
         if not answer.good:
             raise refusal(answer.status, answer.headers, http.wall(), said=said.description, secrets=(token,))

@@ -3,9 +3,11 @@
 import json
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from daemon.cli.channel_add import add as add_group
@@ -151,7 +153,7 @@ def test_at_a_terminal_the_token_is_asked_for_without_echo_and_the_chat_is_found
         code, screen = typed(daemon, replies, "add", "telegram", "--api-url", fake.url, "--name", "mine")
     assert code == 0, screen
     assert BOT_TOKEN not in screen
-    assert "The bot was written to from Owner (424242). Is this you?" in screen
+    assert "The bot was written to from Owner (424242). Is this your chat?" in screen
     assert "chatId     424242" in screen
 
 
@@ -161,6 +163,16 @@ def test_without_a_terminal_a_found_chat_is_named_and_not_taken(daemon: DaemonPr
         ended = add(daemon, "telegram", {"botToken": BOT_TOKEN, "apiUrl": fake.url})
     assert ended.code == 2
     assert "from Owners (-1001) — name the chat that is yours: --chat-id" in ended.err
+
+
+def test_a_bot_that_another_program_listens_to_is_told_from_one_that_nobody_wrote_to(daemon: DaemonProcess) -> None:
+    with FakeTelegram(BOT_TOKEN) as fake, ThreadPoolExecutor() as pool:
+        adding = pool.submit(add, daemon, "telegram", {"botToken": BOT_TOKEN, "apiUrl": fake.url})
+        fake.wait(lambda: fake.requests)
+        httpx.post(f"{fake.url}/bot{BOT_TOKEN}/getUpdates", trust_env=False)
+        ended = adding.result(20)
+    assert ended.code == 1
+    assert "error: Another program hears what is written to the bot" in ended.err
 
 
 def test_a_receiver_can_learn_a_generated_secret_before_it_is_asked(daemon: DaemonProcess) -> None:
