@@ -135,16 +135,21 @@ def has_terminal() -> bool:
     return True
 
 
-def ask(prompt: str) -> str:
+def ask(prompt: str, what: str = "password", code: int = NOT_AUTHENTICATED) -> str:
     """Ask at the terminal, without echo.
 
+    Args:
+        prompt: what is shown.
+        what: is asked for.
+        code: the exit code where nothing was typed.
+
     Raises:
-        Failure: 4, if the terminal gives nothing.
+        Failure: if the terminal gives nothing.
     """
     try:
         return getpass.getpass(prompt)
     except (EOFError, OSError, UnicodeError):
-        raise Failure("No password was typed", NOT_AUTHENTICATED) from None
+        raise Failure(f"No {what} was typed", code) from None
 
 
 def checked(password: str, code: int = USAGE) -> str:

@@ -1,11 +1,11 @@
-"""Agents by id or by name."""
+"""Agents and channels by id or by name."""
 
 import re
 
 from daemon.cli.client import Client
 from daemon.cli.failure import FAILED, USAGE, Failure
 from daemon.cli.output import one_line
-from daemon.domain.views import AgentView
+from daemon.domain.views import AgentView, ChannelView
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -55,3 +55,21 @@ def agent_id_or_none(client: Client, ref: str) -> str | None:
         ids = ", ".join(agent.id for agent in candidates)
         raise Failure(f"{len(candidates)} agents are called {one_line(ref)}", USAGE, hint=f"name one by its id: {ids}")
     return candidates[0].id if candidates else None
+
+
+def channel_id(client: Client, ref: str) -> str:
+    """Return the id of the channel that is meant; an id is taken as it is.
+
+    Raises:
+        Failure: 1, if no channel has this name; 2, if several have it.
+    """
+    if is_id(ref):
+        return ref
+    channels = client.call("GET", "/v1/owner/notification-channels").read_list(ChannelView)
+    named = [channel.id for channel in channels if channel.name == ref]
+    if not named:
+        raise Failure(f"No channel is called {one_line(ref)}", FAILED, hint="list them: daemon channel list")
+    if len(named) > 1:
+        hint = f"name one by its id: {', '.join(named)}"
+        raise Failure(f"{len(named)} channels are called {one_line(ref)}", USAGE, hint=hint)
+    return named[0]

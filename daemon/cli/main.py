@@ -25,6 +25,7 @@ COMMANDS = {
     "agent": "daemon.cli.agent:agent",
     "session": "daemon.cli.session:session",
     "run": "daemon.cli.run:run",
+    "channel": "daemon.cli.channel:channel",
     "kill-switch": "daemon.cli.kill_switch:kill_switch",
     "secret": "daemon.cli.secret:secret",
     "password": "daemon.cli.secret:password",

@@ -5,6 +5,10 @@ from pathlib import Path
 from daemon import config, log_events
 from daemon.domain.clock import DomainClock
 from daemon.domain.errors import CATALOGUE
+from daemon.domain.facts import kinds
+from daemon.domain.levels import LEVELS
+from daemon.domain.notifications import EVENTS, actions_of
+from daemon.notify.catalogue import BUTTONS
 from daemon.web.application import make_app
 from daemon.web.middleware.rate import SessionRates
 from daemon.web.openapi import build
@@ -34,7 +38,25 @@ def routes() -> str:
     return "\n".join(rows) + "\n"
 
 
-TABLES = {"routes": routes, "errors": errors, "config": config.table, "log": log_events.table}
+def notifications() -> str:
+    """Return what the owner is told, the most urgent first, as a table."""
+    facts = {kind.type: kind for kind in kinds()}
+    rows = ["| event | level | when | buttons |", "|---|---|---|---|"]
+    for level in reversed(LEVELS):
+        for name in (event for event in EVENTS if EVENTS[event] == level and event in facts):
+            when = (facts[name].__doc__ or "").partition("\n")[0]
+            buttons = ", ".join(BUTTONS[action].en for action in actions_of(name, "an agent"))
+            rows.append(f"| `{name}` | {level} | {when} | {buttons} |")
+    return "\n".join(rows) + "\n"
+
+
+TABLES = {
+    "notifications": notifications,
+    "routes": routes,
+    "errors": errors,
+    "config": config.table,
+    "log": log_events.table,
+}
 
 
 def rewritten(text: str) -> str:

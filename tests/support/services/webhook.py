@@ -44,11 +44,15 @@ class FakeWebhook(FakeService):
 
     def __init__(self, secret: str, clock: Callable[[], float] = time.time) -> None:
         super().__init__()
-        self._key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+        self.expect(secret)
         self._clock = clock
         self.messages: list[Delivery] = []
         self.duplicates: list[Delivery] = []
         self.rejected: list[str] = []
+
+    def expect(self, secret: str) -> None:
+        """Verify what comes from now on by this secret."""
+        self._key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
 
     def sends(self, request: Received) -> bool:
         """Return whether a request delivers something."""
