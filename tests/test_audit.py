@@ -99,3 +99,12 @@ def test_the_command_line_verifies_offline_and_against_a_log(tmp_path) -> None: 
     assert cut.code == 1
     assert "cut off" in cut.err
     assert PASSWORD not in cut.err
+
+
+def test_the_command_line_lists_as_many_events_as_were_asked_for(live: LiveDaemon) -> None:
+    for number in range(260):
+        live.owner.post("/v1/agents", json={"name": f"agent {number}"})
+    for count in (1, 200, 230):
+        listed = cli(live.root, "audit", "list", "-n", str(count), "--json").json()
+        assert [event["seq"] for event in listed] == list(range(1, count + 1))
+    assert len(cli(live.root, "audit", "list", "-n", "230").out.splitlines()) == 231

@@ -7,7 +7,7 @@ import msgspec
 import rich_click as click
 
 from daemon.cli import base
-from daemon.cli.client import Answer, Client, merged
+from daemon.cli.client import PAGE, Answer, Client, merged
 from daemon.cli.failure import USAGE, Failure
 from daemon.cli.lookup import agent_id
 from daemon.cli.output import fields, json_out, note, one_line, relative, table
@@ -69,7 +69,7 @@ def _add_session(client: Client, added: Answer, ttl: int | None, as_json: bool) 
 @base.json_option
 def list_(status: str | None, as_json: bool) -> None:
     """List the agents, newest first."""
-    pages = list(Client().pages("/v1/agents", status=status, limit=200))
+    pages = list(Client().pages("/v1/agents", status=status, limit=PAGE))
     if as_json:
         json_out(merged(pages))
         return

@@ -8,7 +8,7 @@ import msgspec
 import rich_click as click
 
 from daemon.cli import base
-from daemon.cli.client import Client, merged
+from daemon.cli.client import PAGE, Answer, Client, merged
 from daemon.cli.exclusive import maintaining
 from daemon.cli.failure import Failure
 from daemon.cli.lookup import agent_id, session_id
@@ -51,18 +51,17 @@ def list_events(
         "agentId": agent_id(client, agent) if agent else None,
         "sessionId": session_id(session) if session else None,
         "severity": severity,
-        "limit": min(limit, 200),
+        "limit": min(limit, PAGE),
     }
-    pages = []
+    pages: list[Answer] = []
     for page in client.pages("/v1/admin/audit", **query):
         pages.append(page)
-        limit -= 200
-        if limit <= 0:
+        if len(pages) * PAGE >= limit:
             break
     if as_json:
-        json_out(merged(pages))
+        json_out(merged(pages, limit))
         return
-    rows = [event for page in pages for event in page.read_list(Event)]
+    rows = [event for page in pages for event in page.read_list(Event)][:limit]
     table(
         ("SEQ", "WHEN", "TYPE", "ACTOR", "SESSION", "DETAILS"),
         (

@@ -19,6 +19,8 @@ from daemon.lock import lock_holder, read_info
 T = TypeVar("T")
 Sender = Literal["cli", "run"]
 
+PAGE = 200
+"""Items that one page of a list has at most."""
 _BODY_LIMIT = 64 * 1024 * 1024
 _TIMEOUT = 30.0
 """Seconds: a password may wait for others to be verified."""
@@ -268,11 +270,11 @@ def next_link(link: str | None) -> str | None:
     return None
 
 
-def merged(pages: list[Answer]) -> bytes:
-    """Return the one list that several pages make; a single page is left as it is."""
+def merged(pages: list[Answer], limit: int | None = None) -> bytes:
+    """Return the one list that several pages make, at most `limit` items of it; a single page is left as it is."""
     if len(pages) == 1:
         return pages[0].body
-    return msgspec.json.encode([item for page in pages for item in page.read_list(msgspec.Raw)])
+    return msgspec.json.encode([item for page in pages for item in page.read_list(msgspec.Raw)][:limit])
 
 
 def _target(path: str, query: dict[str, Any]) -> str:

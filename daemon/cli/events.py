@@ -10,7 +10,7 @@ import msgspec
 import rich_click as click
 
 from daemon.cli import base
-from daemon.cli.client import Client
+from daemon.cli.client import PAGE, Client
 from daemon.cli.credentials import Owner
 from daemon.cli.failure import Passing
 from daemon.cli.output import note
@@ -62,7 +62,7 @@ def _listed(after: int | None, kind: str | None) -> Iterator[bytes]:
     start = after or 0
     if after is None and kind is None:
         start = max(0, _head(client) - _SHOWN)
-    pages = client.pages("/v1/admin/audit", after=start, type=kind, limit=200)
+    pages = client.pages("/v1/admin/audit", after=start, type=kind, limit=PAGE)
     found = (bytes(event) for page in pages for event in page.read_list(msgspec.Raw))
     return found if after is not None else iter(deque(found, maxlen=_SHOWN))
 

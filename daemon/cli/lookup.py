@@ -2,7 +2,7 @@
 
 import re
 
-from daemon.cli.client import Client
+from daemon.cli.client import PAGE, Client
 from daemon.cli.failure import FAILED, USAGE, Failure
 from daemon.cli.output import one_line
 from daemon.domain.views import AgentView, ChannelView
@@ -48,7 +48,7 @@ def agent_id_or_none(client: Client, ref: str) -> str | None:
     """
     if is_id(ref):
         return ref
-    pages = client.pages("/v1/agents", limit=200)
+    pages = client.pages("/v1/agents", limit=PAGE)
     named = [agent for page in pages for agent in page.read_list(AgentView) if agent.name == ref]
     living = [agent for agent in named if agent.status != "TERMINATED"]
     if len(candidates := living or named) > 1:

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 import rich_click as click
 
 from daemon.cli import base
-from daemon.cli.client import Answer, Client, merged, next_link
+from daemon.cli.client import PAGE, Answer, Client, merged, next_link
 from daemon.cli.lookup import agent_id, session_id
 from daemon.cli.output import export_line, fields, json_out, note, relative, shell_of, span, table
 from daemon.cli.parameters import DURATION, JSON_OBJECT
@@ -116,7 +116,7 @@ def list_(
         "state": state,
         "userId": user,
         "workspaceId": workspace,
-        "limit": limit or 200,
+        "limit": limit or PAGE,
         "cursor": cursor,
     }
     pages = client.pages("/v1/owner/sessions", **query)
