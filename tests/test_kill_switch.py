@@ -148,6 +148,18 @@ def test_while_owner_routes_are_locked_out_it_can_still_be_activated_at_one_atte
     assert live.owner.get("/v1/agents").json()["code"] == "MASTER_AUTH_LOCKED"
 
 
+def test_a_ticket_activates_it_in_a_lockout_also_while_somebody_else_uses_up_the_attempts(live: LiveDaemon) -> None:
+    ticket = live.owner.post("/v1/owner/login").json()["ticket"]
+    for number in range(5):
+        live.client(**{"X-Master-Password": f"wrong password {number}"}).get("/v1/agents")
+    live.client(**{"X-Master-Password": "wrong once more"}).post(SWITCH, json={"reason": "x"})
+    assert live.owner.post(SWITCH, json={"reason": "x"}).json()["code"] == "RATE_LIMIT_EXCEEDED"
+    owner, forged = (live.client(Authorization=f"Bearer {text}") for text in (ticket, ticket[:-4] + "AAAA"))
+    assert owner.get("/v1/agents").json()["code"] == "MASTER_AUTH_LOCKED"
+    assert forged.post(SWITCH, json={"reason": "x"}).json()["code"] == "INVALID_MASTER_PASSWORD"
+    assert owner.post(SWITCH, json={"reason": "x"}).json()["state"] == "ACTIVATED"
+
+
 @pytest.mark.parametrize("reason", ["", "x" * 501, None, 7])
 def test_a_reason_of_1_to_500_characters_is_required(live: LiveDaemon, reason: Any) -> None:
     answer = live.owner.post(SWITCH, json={"reason": reason})

@@ -108,13 +108,19 @@ class OwnerAuth:
         if wait > 0:
             raise DaemonError(MASTER_AUTH_LOCKED, retry_after=int(wait) + 1)
 
-    def check_ticket(self, ticket: str) -> None:
+    def check_ticket(self, ticket: str, *, urgent: bool = False) -> None:
         """Accept an owner ticket.
+
+        Args:
+            ticket: with its prefix.
+            urgent: a lockout does not matter: nobody guesses a ticket, and who floods the one attempt a second that a
+                lockout leaves for passwords must not keep the owner from stopping everything.
 
         Raises:
             DaemonError: INVALID_MASTER_PASSWORD, MASTER_AUTH_LOCKED.
         """
-        self.check_lock()
+        if not urgent:
+            self.check_lock()
         issued = self._tickets.get(_ticket_digest(ticket))
         if issued is None or self._store.clock.monotonic() >= issued.ends:
             raise DaemonError(INVALID_MASTER_PASSWORD, "The owner ticket is not valid any more.")
