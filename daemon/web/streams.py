@@ -153,6 +153,11 @@ class Streams:
             for stream in readers if key is not None else ():
                 stream.end(_NOT_ADMITTED)
 
+    def end_owners(self) -> None:
+        """End the streams of the owner, each after its last event: whoever opened one need not be the owner any more."""
+        for stream in self._readers.get(None, ()):
+            stream.end(_NOT_ADMITTED)
+
     def shut_down(self) -> None:
         """End every stream at once, and open none any more."""
         self._closed = True

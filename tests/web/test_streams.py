@@ -405,6 +405,18 @@ def test_a_stream_that_a_ticket_opened_ends_with_the_ticket(shared: LiveDaemon) 
     stream.wait_end(1)
 
 
+def test_a_change_of_the_password_ends_the_owners_streams_and_no_others(live: LiveDaemon) -> None:
+    ticket = live.owner.post("/v1/owner/login").json()["ticket"]
+    by_agent, owners = follow_own(live, live.new_session()["token"]), [follow(live)]
+    owners.append(Follower(live.url, Authorization=f"Bearer {ticket}"))
+    changed = live.owner.post("/v1/admin/password", json={"newPassword": "another horse battery"})
+    changed.raise_for_status()
+    for stream in owners:
+        stream.wait_end(1)
+        assert stream.types[-1] == "PASSWORD_CHANGED"
+    assert by_agent.ended_at is None
+
+
 def test_a_stop_ends_every_stream_at_once(launch: Launch) -> None:
     live = launch()
     followed = [follow(live) for _ in range(3)] + [follow_own(live, live.new_session()["token"])]
