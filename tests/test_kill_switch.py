@@ -143,6 +143,7 @@ def test_while_owner_routes_are_locked_out_it_can_still_be_activated_at_one_atte
     assert wrong.post(SWITCH, json={"reason": "x"}).json()["code"] == "INVALID_MASTER_PASSWORD"
     hasty = live.owner.post(SWITCH, json={"reason": "x"})
     assert (hasty.status_code, hasty.json()["code"], hasty.headers["Retry-After"]) == (429, "RATE_LIMIT_EXCEEDED", "1")
+    assert "`daemon stop`, then `daemon kill-switch on`" in hasty.json()["hint"]
     live.time.advance(1)
     assert live.owner.post(SWITCH, json={"reason": "x"}).json()["state"] == "ACTIVATED"
     assert live.owner.get("/v1/agents").json()["code"] == "MASTER_AUTH_LOCKED"

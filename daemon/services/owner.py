@@ -23,6 +23,10 @@ from daemon.stores.protocol import Store
 
 PASSWORD_KEY = "master_password"  # noqa: S105 - the name of a row
 MAX_TICKETS = 1000
+_IN_LOCKOUT = (
+    "Try again in a second. If others use up the attempts: an owner ticket is accepted at any time, and `daemon stop`,"
+    " then `daemon kill-switch on`, needs no password."
+)
 
 
 class _Issued(msgspec.Struct, frozen=True):
@@ -92,7 +96,7 @@ class OwnerAuth:
         """Accept the master password in a lockout, at one attempt a second; nothing is counted or remembered."""
         now = self._store.clock.monotonic()
         if now < self._next_attempt:
-            raise DaemonError(RATE_LIMIT_EXCEEDED, retry_after=1)
+            raise DaemonError(RATE_LIMIT_EXCEEDED, hint=_IN_LOCKOUT, retry_after=1)
         self._next_attempt = now + 1.0
         normal = unicodedata.normalize("NFC", presented)
         if len(presented) > MAX_BYTES or not await self._hasher.verify(self._stored, normal):

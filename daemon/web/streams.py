@@ -154,7 +154,7 @@ class Streams:
                 stream.end(_NOT_ADMITTED)
 
     def end_owners(self) -> None:
-        """End the streams of the owner, each after its last event: whoever opened one need not be the owner any more."""
+        """End the streams of the owner, each after its last event: who opened one need not be the owner any more."""
         for stream in self._readers.get(None, ()):
             stream.end(_NOT_ADMITTED)
 
