@@ -74,7 +74,9 @@ class Streams:
         self._closed = False
 
     def publish(self, event: Event) -> None:
-        """Take an event after its commit."""
+        """Take an event after its commit; one that `tick` has already found in the rows is not new."""
+        if event.seq <= self.head:
+            return
         if event.seq != self.head + 1:
             self._restart(event.seq - 1)
         self.head = event.seq

@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from daemon.domain.changes import Outcome, Scope
+from daemon.domain.events import SYSTEM, Event
+from daemon.domain.facts.sessions import SessionUpdated
 from daemon.web.streams import StreamLimits
 from tests.support.daemon_process import PASSWORD, DaemonProcess, wait_for
 from tests.support.live import LiveDaemon
@@ -220,6 +223,24 @@ def test_events_that_were_committed_but_never_announced_are_shown_too(live: Live
         one.wait(lambda one=one: one.types.count("SESSION_UPDATED") == 3)
         assert [seen.event for seen in one.events] == [event for event in live.events() if event["seq"] in one.ids]
     assert stream.ids == list(range(stream.ids[0], stream.ids[-1] + 1))
+
+
+def test_a_commit_of_very_many_events_is_answered_first_and_loses_none_of_them(live: LiveDaemon) -> None:
+    stream, session = follow(live), live.new_session()["id"]
+    fact, announced = SessionUpdated(session_id=session, fields=()), list[Event]()
+
+    async def write(daemon: Any) -> int:
+        daemon._opening.bus.listen(announced.append)
+        outcome = Outcome(answer=None, facts=(fact,) * 50_000)
+        await daemon.parts.store.change(Scope(), lambda _rows, _now: outcome, SYSTEM)
+        return len(announced)
+
+    assert live.call(write) < 5_000
+    stream.wait(lambda: stream.types.count(fact.type) == 50_000)
+    assert stream.ids == list(range(stream.ids[0], stream.ids[-1] + 1))
+    live.stop()
+    logged = [json.loads(line) for line in live.home.log_file("logs/daemon.log").read_bytes().splitlines()]
+    assert sum(line["event"] == "session.updated" for line in logged) == 50_000
 
 
 # --- a client that does not read
