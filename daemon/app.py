@@ -15,7 +15,7 @@ from daemon.crypto.seal_key import SealKey
 from daemon.crypto.tokens import TokenSigner
 from daemon.domain.clock import Clock
 from daemon.domain.events import Event, Origin
-from daemon.domain.facts.daemon import KillSwitchActivated
+from daemon.domain.facts.daemon import KillSwitchActivated, PasswordChanged
 from daemon.domain.notifications import EVENTS
 from daemon.home import Home
 from daemon.log import Log
@@ -173,7 +173,7 @@ async def wire(
     audit = Audit(store)
     streams = Streams(audit, (await store.head()).seq, stream_limits)
     bus.listen(streams.publish)
-    bus.listen(lambda event: streams.end_sessions() if event.type == KillSwitchActivated.type else None)
+    bus.listen(lambda event: _end_streams(event, streams))
     messages = _messages(home, config, store, log)
     services = Services(
         owner=await _owner(home, store, hasher, security),
@@ -196,6 +196,14 @@ async def wire(
     store.telling = Telling(config.notifications.enabled, config.notifications.dedup_ttl)
     _add_workers(parts, bus)
     return parts
+
+
+def _end_streams(event: Event, streams: Streams) -> None:
+    """End, at once, what an event makes unfit to be seen; what else ends a stream is found at the next look."""
+    if event.type == KillSwitchActivated.type:
+        streams.end_sessions()
+    elif event.type == PasswordChanged.type:
+        streams.end_owners()
 
 
 async def _owner(home: Home, store: SQLiteStore, hasher: PasswordHasher, security: Security) -> OwnerAuth:

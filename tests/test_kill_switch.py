@@ -2,15 +2,17 @@
 
 import asyncio
 import json
+import sqlite3
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.support.daemon_process import PASSWORD, DaemonProcess, cli
+from tests.support.daemon_process import PASSWORD, DaemonProcess, cli, wait_for
 from tests.support.http import load, request
 from tests.support.live import LiveDaemon
 from tests.support.streams import Follower
@@ -141,9 +143,22 @@ def test_while_owner_routes_are_locked_out_it_can_still_be_activated_at_one_atte
     assert wrong.post(SWITCH, json={"reason": "x"}).json()["code"] == "INVALID_MASTER_PASSWORD"
     hasty = live.owner.post(SWITCH, json={"reason": "x"})
     assert (hasty.status_code, hasty.json()["code"], hasty.headers["Retry-After"]) == (429, "RATE_LIMIT_EXCEEDED", "1")
+    assert "`daemon stop`, then `daemon kill-switch on`" in hasty.json()["hint"]
     live.time.advance(1)
     assert live.owner.post(SWITCH, json={"reason": "x"}).json()["state"] == "ACTIVATED"
     assert live.owner.get("/v1/agents").json()["code"] == "MASTER_AUTH_LOCKED"
+
+
+def test_a_ticket_activates_it_in_a_lockout_also_while_somebody_else_uses_up_the_attempts(live: LiveDaemon) -> None:
+    ticket = live.owner.post("/v1/owner/login").json()["ticket"]
+    for number in range(5):
+        live.client(**{"X-Master-Password": f"wrong password {number}"}).get("/v1/agents")
+    live.client(**{"X-Master-Password": "wrong once more"}).post(SWITCH, json={"reason": "x"})
+    assert live.owner.post(SWITCH, json={"reason": "x"}).json()["code"] == "RATE_LIMIT_EXCEEDED"
+    owner, forged = (live.client(Authorization=f"Bearer {text}") for text in (ticket, ticket[:-4] + "AAAA"))
+    assert owner.get("/v1/agents").json()["code"] == "MASTER_AUTH_LOCKED"
+    assert forged.post(SWITCH, json={"reason": "x"}).json()["code"] == "INVALID_MASTER_PASSWORD"
+    assert owner.post(SWITCH, json={"reason": "x"}).json()["state"] == "ACTIVATED"
 
 
 @pytest.mark.parametrize("reason", ["", "x" * 501, None, 7])
@@ -181,6 +196,34 @@ def test_under_32_busy_connections_no_agent_gets_a_2xx_for_what_it_sent_after_th
     activated = live.events(type="KILL_SWITCH_ACTIVATED")[0]["seq"]
     by_agents = [one for one in live.events() if one["seq"] > activated and one["actor"].startswith("agent:")]
     assert by_agents == [], "an agent's transaction was committed after the kill switch"
+
+
+def test_agents_are_refused_while_the_activation_is_still_being_written(live: LiveDaemon) -> None:
+    agent = live.agent(live.new_session()["token"])
+    assert agent.get("/v1/session").status_code == 200
+    slow = sqlite3.connect(live.home.database, isolation_level=None)
+    slow.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor() as pool:
+        activation = pool.submit(activate, live)
+        wait_for(lambda: agent.get("/v1/session").status_code == 503, seconds=3)
+        assert not activation.done()
+        slow.execute("ROLLBACK")
+        assert activation.result()["state"] == "ACTIVATED"
+    assert agent.get("/v1/session").json()["code"] == "SYSTEM_LOCKED"
+
+
+def test_an_activation_that_could_not_be_written_leaves_everything_running(live: LiveDaemon) -> None:
+    agent = live.agent(live.new_session()["token"])
+    disk = sqlite3.connect(live.home.database)
+    disk.execute(
+        "CREATE TRIGGER broken BEFORE INSERT ON audit_log WHEN NEW.event_type = 'KILL_SWITCH_ACTIVATED'"
+        " BEGIN SELECT RAISE(ABORT, 'broken'); END"
+    )
+    answer = live.owner.post(SWITCH, json={"reason": "now"})
+    assert (answer.status_code, answer.json()["code"]) == (503, "STORAGE_UNAVAILABLE")
+    assert agent.get("/v1/session").status_code == 200
+    disk.execute("DROP TRIGGER broken")
+    assert activate(live)["state"] == "ACTIVATED"
 
 
 def test_agents_streams_end_within_a_second_and_the_owners_shows_what_happened(live: LiveDaemon) -> None:

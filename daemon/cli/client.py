@@ -4,7 +4,7 @@ import http.client
 import socket
 import urllib.parse
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -202,7 +202,9 @@ class Client:
         try:
             connection = self._connection()
             sent = {"X-Daemon-Client": self._sender, "Connection": "close", **headers}
-            connection.request(method, target, data, sent)
+            # A refusal comes, and the connection ends, before the body is taken: then there is an answer to read.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, target, data, sent)
             yield connection.getresponse()
         except (ConnectionRefusedError, FileNotFoundError, socket.gaierror):
             raise NotRunning(f"No daemon answers at {where}", hint="start it: daemon start --detach") from None

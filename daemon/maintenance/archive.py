@@ -4,6 +4,8 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from itertools import chain, takewhile
 from pathlib import Path
 
 import msgspec
@@ -81,18 +83,19 @@ def _last_before(connection: sqlite3.Connection, before: int) -> ChainHead | Non
 
 def _write(connection: sqlite3.Connection, through: ChainHead, to: Path | None, backups: Path) -> tuple[int, Path]:
     """Write the file, read it back, and publish it; return how many events it has, and where it is."""
-    rows = (row for row in all_rows(connection) if row[0] <= through.seq)
-    first = next(rows)
-    target = to or files.unused(backups, f"audit-{first[0]}-{through.seq}", ".jsonl")
-    with named(target):
-        if target.exists():
-            raise Refused(f"{target} exists already", "choose another name; nothing is overwritten")
-        with files.partial(target) as made:
-            with made.open("wb") as file:
-                for row in (first, *rows):
-                    file.write(msgspec.json.encode(to_event(row)) + b"\n")
-            count = _prove(made, ChainHead(seq=first[0] - 1, hash=first[10]), through)
-            files.publish(made, target)
+    with closing(all_rows(connection)) as every:
+        rows = takewhile(lambda row: row[0] <= through.seq, every)
+        first = next(rows)
+        target = to or files.unused(backups, f"audit-{first[0]}-{through.seq}", ".jsonl")
+        with named(target):
+            if target.exists():
+                raise Refused(f"{target} exists already", "choose another name; nothing is overwritten")
+            with files.partial(target) as made:
+                with made.open("wb") as file:
+                    for row in chain((first,), rows):
+                        file.write(msgspec.json.encode(to_event(row)) + b"\n")
+                count = _prove(made, ChainHead(seq=first[0] - 1, hash=first[10]), through)
+                files.publish(made, target)
     return count, target
 
 

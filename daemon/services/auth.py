@@ -74,14 +74,19 @@ class SessionAuth:
             await self._activate(live, request)
         return Caller(live, token, digest, previous)
 
-    async def admits(self, session_id: str, operation: str) -> bool:
+    async def admits(self, session_id: str, generation: int, operation: str) -> bool:
         """Return whether a session that was checked before may still be used for this operation; counts nothing.
+
+        Args:
+            session_id: whose token was checked.
+            generation: of that token: a renewal changes nothing, but what the owner replaced may be in wrong hands.
+            operation: e.g. `session.stream`.
 
         Raises:
             DaemonError: STORAGE_UNAVAILABLE.
         """
         live = await self._store.live_by_id(session_id)
-        if live is None:
+        if live is None or generation <= live.session.owner_rotated_generation:
             return False
         session, now = live.session, self._store.clock.now()
         try:

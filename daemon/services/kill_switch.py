@@ -24,11 +24,12 @@ class KillSwitch:
     def __init__(self, store: Store, settings: Security) -> None:
         self._store = store
         self._settings = settings
+        self._activating = 0
 
     @property
     def is_on(self) -> bool:
-        """Whether everything but the owner's way back is refused; true before the activation is answered."""
-        return self._store.locked
+        """Whether everything but the owner's way back is refused; true from the moment the owner asks for it."""
+        return self._store.locked or self._activating > 0
 
     async def show(self) -> KillSwitchView:
         """Return the state."""
@@ -44,7 +45,12 @@ class KillSwitch:
         Raises:
             DaemonError: KILL_SWITCH_ALREADY_ACTIVE.
         """
-        return await self._store.change(ACTIVATION, partial(kill_switch.activate, reason=reason), origin)
+        # With very many sessions the transaction takes seconds, in which no agent shall go on.
+        self._activating += 1
+        try:
+            return await self._store.change(ACTIVATION, partial(kill_switch.activate, reason=reason), origin)
+        finally:
+            self._activating -= 1
 
     async def recover(self, origin: Origin) -> Recovery:
         """Begin or end the recovery; only agents that the switch suspended come back, sessions stay revoked.

@@ -23,6 +23,10 @@ from daemon.stores.protocol import Store
 
 PASSWORD_KEY = "master_password"  # noqa: S105 - the name of a row
 MAX_TICKETS = 1000
+_IN_LOCKOUT = (
+    "Try again in a second. If others use up the attempts: an owner ticket is accepted at any time, and `daemon stop`,"
+    " then `daemon kill-switch on`, needs no password."
+)
 
 
 class _Issued(msgspec.Struct, frozen=True):
@@ -92,7 +96,7 @@ class OwnerAuth:
         """Accept the master password in a lockout, at one attempt a second; nothing is counted or remembered."""
         now = self._store.clock.monotonic()
         if now < self._next_attempt:
-            raise DaemonError(RATE_LIMIT_EXCEEDED, retry_after=1)
+            raise DaemonError(RATE_LIMIT_EXCEEDED, hint=_IN_LOCKOUT, retry_after=1)
         self._next_attempt = now + 1.0
         normal = unicodedata.normalize("NFC", presented)
         if len(presented) > MAX_BYTES or not await self._hasher.verify(self._stored, normal):
@@ -108,13 +112,19 @@ class OwnerAuth:
         if wait > 0:
             raise DaemonError(MASTER_AUTH_LOCKED, retry_after=int(wait) + 1)
 
-    def check_ticket(self, ticket: str) -> None:
+    def check_ticket(self, ticket: str, *, urgent: bool = False) -> None:
         """Accept an owner ticket.
+
+        Args:
+            ticket: with its prefix.
+            urgent: a lockout does not matter: nobody guesses a ticket, and who floods the one attempt a second that a
+                lockout leaves for passwords must not keep the owner from stopping everything.
 
         Raises:
             DaemonError: INVALID_MASTER_PASSWORD, MASTER_AUTH_LOCKED.
         """
-        self.check_lock()
+        if not urgent:
+            self.check_lock()
         issued = self._tickets.get(_ticket_digest(ticket))
         if issued is None or self._store.clock.monotonic() >= issued.ends:
             raise DaemonError(INVALID_MASTER_PASSWORD, "The owner ticket is not valid any more.")

@@ -74,7 +74,9 @@ class Streams:
         self._closed = False
 
     def publish(self, event: Event) -> None:
-        """Take an event after its commit."""
+        """Take an event after its commit; one that `tick` has already found in the rows is not new."""
+        if event.seq <= self.head:
+            return
         if event.seq != self.head + 1:
             self._restart(event.seq - 1)
         self.head = event.seq
@@ -152,6 +154,11 @@ class Streams:
         for key, readers in self._readers.items():
             for stream in readers if key is not None else ():
                 stream.end(_NOT_ADMITTED)
+
+    def end_owners(self) -> None:
+        """End the streams of the owner, each after its last event: who opened one need not be the owner any more."""
+        for stream in self._readers.get(None, ()):
+            stream.end(_NOT_ADMITTED)
 
     def shut_down(self) -> None:
         """End every stream at once, and open none any more."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.cli.client import Address, Client
 from tests.support.daemon_process import DaemonProcess, cli, environment, wait_for
 
 
@@ -158,3 +159,10 @@ def test_a_session_with_constraints_is_shown_suspended_resumed_and_in_nobody_s_w
         assert shown.code == 0, shown.err
         assert '"maxRenewals":3' in shown.out
     assert daemon.cli("run", "--agent", "bounded", "--", "true").code == 0
+
+
+def test_a_refusal_that_comes_before_the_body_is_sent_is_told_as_what_it_is(daemon: DaemonProcess) -> None:
+    client = Client(Address(daemon.url, daemon.ready["socket"]))
+    body = {"name": "x" * 1_000_000}
+    answer = client.send("POST", "/v1/agents", body, {"X-Master-Password": "a wrong password"})
+    assert (answer.status, json.loads(answer.body)["code"]) == (401, "INVALID_MASTER_PASSWORD")

@@ -137,6 +137,9 @@ def test_nothing_older_archives_nothing_and_no_file_is_overwritten(past: Past, t
     (tmp_path / "taken").write_text("mine")
     ended = archive(past.root, "--before", MIDDLE, "--to", str(tmp_path / "taken"))
     assert (ended.code, "nothing is overwritten" in ended.err) == (1, True)
+    nowhere = archive(past.root, "--before", MIDDLE, "--to", str(tmp_path / "nowhere" / "file"))
+    assert (nowhere.code, "No such file or directory" in nowhere.err) == (1, True)
+    assert [one.err.count("\n") for one in (ended, nowhere)] == [1, 1]
     assert files(past.root) == before
     for wrong in ("yesterday", "2025-06-15T12:00"):
         assert archive(past.root, "--before", wrong).code == 2

@@ -1,7 +1,7 @@
 """SQL of the audit log: appended in hash-chain order, never changed."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -139,8 +139,8 @@ def rows_after(raw: sqlite3.Connection, after: int, limit: int) -> list[Sequence
     return raw.execute(_AFTER, (after, limit)).fetchall()
 
 
-def all_rows(raw: sqlite3.Connection) -> Iterator[Row]:
-    """Yield every raw row in order."""
+def all_rows(raw: sqlite3.Connection) -> Generator[Row, None, None]:
+    """Yield every raw row in order; who does not read them all closes it before the connection."""
     yield from raw.execute(_ALL)
 
 

@@ -18,6 +18,10 @@ R = TypeVar("R")
 
 MAX_BATCH = 256
 """Units that share one commit."""
+ANNOUNCED = 2_000
+"""Events that are announced at once: the kill switch may commit some hundred thousand."""
+_BREATH = 0.04
+"""Seconds between those: the log's thread writes some 100,000 lines a second, and its queue is bounded."""
 
 
 class Transaction:
@@ -133,8 +137,10 @@ class Writer:
                 unit.committed(result)
         for unit, result in zip(batch, done.results, strict=True):
             _answer(unit, result)
-        if done.events:
-            self._announce(done.events)
+        for start in range(0, len(done.events), ANNOUNCED):
+            self._announce(done.events[start : start + ANNOUNCED])
+            if start + ANNOUNCED < len(done.events):
+                await asyncio.sleep(_BREATH)
 
     async def _fail(self, batch: list[Unit[Any]], error: Exception) -> None:
         self.failure = error

@@ -52,16 +52,16 @@ class OwnerGuard:
         """
         about = context(scope)
         owner = about.services.owner
+        urgent = scope["route_handler"].opt["describes"].urgent
         password = _password(scope)
         if password is not None:
-            urgent = scope["route_handler"].opt["describes"].urgent
             await owner.check_password(password, request_origin(about, "owner"), urgent=urgent)
         else:
             header = _credential(scope, b"authorization")
             ticket = bearer(header, TICKET_PREFIX) if header else None
             if ticket is None:
                 raise DaemonError(INVALID_MASTER_PASSWORD, "The master password is missing.")
-            owner.check_ticket(ticket)
+            owner.check_ticket(ticket, urgent=urgent)
             about.ticket = ticket
         about.actor = "owner"
         await self._app(scope, receive, send)

@@ -69,13 +69,14 @@ async def stream_events(request: AnyRequest) -> Stream:
 )
 async def stream_own_events(request: AnyRequest) -> Stream:
     """Stream the events of the session whose token was sent, for as long as the session may be used."""
+    session = caller(request).live.session
     position = await _last_seen(request)
-    services, session_id = about(request).services, caller(request).live.session.id
+    services = about(request).services
     return Stream(
         services.streams,
         position,
-        session_id=session_id,
-        admits=lambda: services.auth.admits(session_id, "session.stream"),
+        session_id=session.id,
+        admits=lambda: services.auth.admits(session.id, session.generation, "session.stream"),
     )
 
 
