@@ -24,9 +24,7 @@ def outbox(live: LiveDaemon) -> list[tuple[Any, ...]]:
 def broken(live: LiveDaemon, table: str) -> Iterator[None]:
     """Let no row be added to a table."""
     with closing(sqlite3.connect(live.home.database)) as database:
-        database.execute(
-            f"CREATE TRIGGER broken BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'broken'); END"
-        )
+        database.execute(f"CREATE TRIGGER broken BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'broken'); END")
         yield
         database.execute("DROP TRIGGER broken")
 
