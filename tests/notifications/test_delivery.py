@@ -143,12 +143,12 @@ def test_a_channel_that_must_be_left_alone_hides_no_message_of_another(
     drained(live)
     live.owner.post("/v1/admin/recover").raise_for_status()
     # As if 300 more critical events had happened, which takes too long here.
-    columns = "seq, event, level, created_at, next_attempt_at"
     _write(
         live,
-        f"WITH RECURSIVE n(i) AS (SELECT 1 UNION SELECT i + 1 FROM n WHERE i < 300) "
-        f"INSERT INTO notification_outbox (channel_id, {columns}) SELECT '{channel}', {columns} "
-        f"FROM n, (SELECT seq, event, level, created_at, created_at AS next_attempt_at FROM notification_outbox WHERE level = 'CRITICAL' LIMIT 1)",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION SELECT i + 1 FROM n WHERE i < 300),"
+        " one AS (SELECT * FROM notification_outbox WHERE level = 'CRITICAL' LIMIT 1)"
+        " INSERT INTO notification_outbox (channel_id, seq, event, level, created_at, next_attempt_at)"
+        f" SELECT '{channel}', seq, event, level, created_at, created_at FROM n, one",
     )
     session = live.new_session(agent)
     publish(live, session)
