@@ -98,7 +98,7 @@ async def open_engine(home: Home, config: Config, clock: Clock, log: Log, bus: B
     """
     bus.listen(log.audit)
     bus.listen(lambda event: _checkpoint_by_count(log, event))
-    return await open_store(
+    store = await open_store(
         database_path(home, config),
         clock,
         synchronous=config.database.synchronous,
@@ -106,6 +106,8 @@ async def open_engine(home: Home, config: Config, clock: Clock, log: Log, bus: B
         announce=bus.announce,
         failed=lambda error: log.emit("storage.failed", operation="commit", reason=str(error)),
     )
+    store.telling = Telling(config.notifications.enabled, config.notifications.dedup_ttl)
+    return store
 
 
 def _checkpoint_by_count(log: Log, event: Event) -> None:
@@ -193,7 +195,6 @@ async def wire(
     )
     rates = SessionRates(config.server.session_rpm, clock)
     parts = Parts(config, log, clock, store, hasher, services, workers, rates, messages.messenger, make_app(rates))
-    store.telling = Telling(config.notifications.enabled, config.notifications.dedup_ttl)
     _add_workers(parts, bus)
     return parts
 

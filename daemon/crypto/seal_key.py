@@ -9,6 +9,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from daemon.home import HomeError
 from daemon.lock import write_private
 
 KEY_BYTES = 32
@@ -53,7 +54,7 @@ class SealKey:
             about: the id of what it belongs to; the box opens for no other.
 
         Raises:
-            HomeError: the key's file cannot be written.
+            HomeError: the key's file cannot be written, or holds no key: what it sealed may be saved yet.
         """
         key = self._load() or self._make()
         nonce = os.urandom(_NONCE_BYTES)
@@ -81,6 +82,8 @@ class SealKey:
         return self._key
 
     def _make(self) -> bytes:
+        if self._path.exists():
+            raise HomeError(f"{self._path.name} holds no readable key", "restore it, or move it away for a new one")
         self._key = os.urandom(KEY_BYTES)
         write_private(self._path, f"{self._key.hex()}\n".encode())
         return self._key

@@ -165,7 +165,7 @@ def read_config(kind: ChannelType, given: dict[str, Any]) -> tuple[ChannelConfig
 
 
 def masked(kind: ChannelType, config: ChannelConfig) -> dict[str, Any]:
-    """Return a configuration as the API shows it: every field, credentials as `***`; URLs without their userinfo."""
+    """Return a configuration as the API shows it: every field, credentials as `***`, also those within URLs."""
     shown: dict[str, Any] = msgspec.to_builtins(config)
     for name, value in shown.items():
         if value is not None and name in _SECRET[kind]:
@@ -176,21 +176,19 @@ def masked(kind: ChannelType, config: ChannelConfig) -> dict[str, Any]:
 
 
 def unmasked(kind: ChannelType, given: dict[str, Any], old: ChannelConfig | None) -> dict[str, Any]:
-    """Return what the owner sent with `***` replaced by what is stored, so that a shown channel can be sent back."""
+    """Return what the owner sent with what is shown replaced by what is stored: a shown channel can be sent back."""
     if old is None:
         return given
-    known = msgspec.to_builtins(old)
-    return {
-        name: known[name] if value == MASK and name in _SECRET[kind] and known.get(name) is not None else value
-        for name, value in given.items()
-    }
+    known, shown = msgspec.to_builtins(old), masked(kind, old)
+    return {name: known[name] if name in known and value == shown[name] else value for name, value in given.items()}
 
 
 def _shown_url(url: str) -> str:
-    """Return a URL without userinfo and query, where people put credentials."""
+    """Return a URL with userinfo and query masked, where people put credentials."""
     parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}" + ("?***" if parts.query else "")
+    _, userinfo, host = parts.netloc.rpartition("@")
+    who, query = f"{MASK}@" if userinfo else "", f"?{MASK}" if parts.query else ""
+    return f"{parts.scheme}://{who}{host}{parts.path}{query}"
 
 
 def _url_problems(name: str, url: str) -> Problems:
@@ -199,7 +197,8 @@ def _url_problems(name: str, url: str) -> Problems:
         good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and not parts.fragment
     except ValueError:
         good = False
-    good = good and len(url) <= _LONGEST_URL and url.isascii() and url.isprintable() and " " not in url
+    good = good and len(url) <= _LONGEST_URL and url.isascii() and url.isprintable()
+    good = good and " " not in url and MASK not in url
     return [] if good else [(name, "must be an http:// or https:// URL")]
 
 
@@ -218,7 +217,8 @@ def _is_webhook_secret(text: str) -> bool:
 
 
 def _is_header_text(text: str) -> bool:
-    return 1 <= len(text) <= _LONGEST_TOKEN and text.isascii() and text.isprintable() and " " not in text
+    good = 1 <= len(text) <= _LONGEST_TOKEN and text.isascii() and text.isprintable()
+    return good and " " not in text and text != MASK
 
 
 CHANNEL_TYPES: tuple[ChannelType, ...] = get_args(ChannelType)

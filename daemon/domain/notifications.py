@@ -17,6 +17,7 @@ EVENTS: dict[str, Level] = {
     "SESSION_REVOKED": "INFO",
     "SESSION_RENEWED": "INFO",
     "SESSION_EXPIRED": "INFO",
+    "SECRET_ROTATED": "INFO",
     "DAILY_SUMMARY": "INFO",
     "TX_NOTIFY": "INFO",
     "TX_DELAY_QUEUED": "INFO",

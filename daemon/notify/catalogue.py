@@ -97,6 +97,12 @@ TEMPLATES: dict[str, Template] = {
         Words("Session expired", "세션 만료"),
         (_line("Expired at", "만료 시각", "{expiredAt}"), _REASON),
     ),
+    "SECRET_ROTATED": Template(
+        "🔑",
+        "key",
+        Words("Signing secret replaced", "서명 키 교체"),
+        (_line("Sessions revoked", "폐기된 세션", "{sessionsRevoked}"),),
+    ),
     "SESSION_EXPIRING_SOON": Template(
         "⏳",
         "hourglass_flowing_sand",

@@ -5,6 +5,7 @@ import random
 from collections.abc import Sequence
 
 from daemon.domain.clock import Clock
+from daemon.domain.levels import Level
 from daemon.domain.rows import Attempt, AttemptStatus, Delivery
 from daemon.log import Log
 from daemon.notify import channels
@@ -14,9 +15,9 @@ from daemon.notify.rates import Rates
 from daemon.services.notifications import Notifications, Target
 
 IN_FLIGHT = 8
-"""Messages that are being sent at the same time."""
+"""Messages that are being sent at the same time; twice as many with CRITICAL ones, which wait for no other."""
 LOOK_AHEAD = 256
-"""Due messages that are looked at, so that one slow channel does not hide another's messages."""
+"""Due messages of each level that are looked at, so that one slow channel does not hide another's messages."""
 TICK = 0.5
 """Seconds after which new messages are looked for while others are still being sent."""
 FIRST_WAIT, LONGEST_WAIT = 1.0, 900.0
@@ -77,18 +78,22 @@ class Deliverer:
     async def _start_due(self) -> bool:
         """Begin to send as much as may be sent at once; return whether anything was begun."""
         begun = False
-        if len(self._running) >= IN_FLIGHT:
+        if not self._has_room("CRITICAL"):
             return begun
-        due = [one for one in await self._notifications.due(LOOK_AHEAD) if one.id not in self._running]
-        targets = await self._notifications.targets() if due else []
+        targets = await self._notifications.targets()
+        busy = [one.channel.id for one in targets if not self._rates.ready(one.channel.id, one.channel.type)]
+        due = [one for one in await self._notifications.due(LOOK_AHEAD, busy) if one.id not in self._running]
         for delivery in due:
-            if len(self._running) >= IN_FLIGHT:
+            if not self._has_room(delivery.level):
                 break
             route = self._notifications.route(delivery, targets)
             if self._may_begin(route):
                 self._running[delivery.id] = asyncio.create_task(self._deliver(delivery, route))
                 begun = True
         return begun
+
+    def _has_room(self, level: Level) -> bool:
+        return len(self._running) < (2 * IN_FLIGHT if level == "CRITICAL" else IN_FLIGHT)
 
     def _may_begin(self, route: Sequence[Target]) -> bool:
         """Return whether a round makes sense now: the first channel that is not paused has room."""

@@ -113,13 +113,13 @@ class Listener:
             else:
                 wait, told = FIRST_WAIT, ""
 
-    async def answer(self, target: Target, press: Press) -> Answered:
-        """Do what was chosen.
+    async def answer(self, targets: Sequence[Target], press: Press) -> Answered:
+        """Do what was chosen in a message of one of the channels.
 
         Raises:
             DaemonError: STORAGE_UNAVAILABLE.
         """
-        return await self._answers.press(target.channel, press)
+        return await self._answers.press([target.channel for target in targets], press)
 
     def words(self, answered: Answered) -> str:
         """Return what is told of an outcome."""
@@ -150,12 +150,12 @@ class _Telegram:
                 await self._answer(*pressed)
         self._offset = following
 
-    async def _answer(self, number: int, press: Press) -> None:
-        answered = await self._listener.answer(self._targets[number], press)
+    async def _answer(self, numbers: Sequence[int], press: Press) -> None:
+        answered = await self._listener.answer([self._targets[number] for number in numbers], press)
         edit = answered.outcome in _SETTLED
         try:
             words = self._listener.words(answered)
-            await telegram.tell(self._listener.http, self._configs[number], press, words, edit=edit)
+            await telegram.tell(self._listener.http, self._configs[numbers[0]], press, words, edit=edit)
         except SendFailed:
             return  # it is done and recorded; only the phone does not show it
 
@@ -170,14 +170,15 @@ class _Ntfy:
         self._since = "all"
 
     async def once(self) -> None:
-        """Read presses until the connection ends."""
+        """Read presses until the connection ends, and pause: a server that ends every one would be asked endlessly."""
         async with aclosing(ntfy.presses(self._listener.http, self._config, self._since)) as presses:
             async for number, press in presses:
-                answered = await self._listener.answer(self._target, press)
+                answered = await self._listener.answer([self._target], press)
                 self._since = number
                 # Anybody may write to the topic, and old presses come again after a restart: those stay without echo.
                 if answered.outcome in _SETTLED:
                     await self._tell(press, answered)
+        await asyncio.sleep(FIRST_WAIT)
 
     async def _tell(self, press: Press, answered: Answered) -> None:
         try:

@@ -23,11 +23,15 @@ class Bucket:
         self._tokens = float(size)
         self._at = now
 
-    def take(self, now: float) -> bool:
-        """Take a token if there is one."""
+    def has(self, now: float) -> bool:
+        """Return whether there is a token."""
         self._tokens = min(self._size, self._tokens + (now - self._at) * self._rate)
         self._at = now
-        if self._tokens < 1:
+        return self._tokens >= 1
+
+    def take(self, now: float) -> bool:
+        """Take a token if there is one."""
+        if not self.has(now):
             return False
         self._tokens -= 1
         return True
@@ -53,13 +57,21 @@ class Rates:
         """Leave the channel alone for so many seconds."""
         self._paused[channel_id] = max(self._paused.get(channel_id, 0.0), self._monotonic() + seconds)
 
+    def ready(self, channel_id: str, kind: ChannelType) -> bool:
+        """Return whether a message may be sent now."""
+        bucket = self._bucket(channel_id, kind)
+        return self.wait(channel_id) == 0 and (bucket is None or bucket.has(self._monotonic()))
+
     def take(self, channel_id: str, kind: ChannelType) -> bool:
-        """Return whether a message may be sent now, and count it."""
+        """Return whether the bucket lets a message be sent now, and count it."""
+        bucket = self._bucket(channel_id, kind)
+        return bucket is None or bucket.take(self._monotonic())
+
+    def _bucket(self, channel_id: str, kind: ChannelType) -> Bucket | None:
+        """Return the channel's bucket, full at first; None where there is no limit."""
         rate = _RATES.get(kind)
         if rate is None:
-            return True
-        now = self._monotonic()
-        bucket = self._buckets.get(channel_id)
-        if bucket is None:
-            bucket = self._buckets[channel_id] = Bucket(*rate, now)
-        return bucket.take(now)
+            return None
+        if channel_id not in self._buckets:
+            self._buckets[channel_id] = Bucket(*rate, self._monotonic())
+        return self._buckets[channel_id]

@@ -126,19 +126,18 @@ async def updates(http: Http, config: TelegramConfig, offset: int, seconds: int)
     return found, offset
 
 
-def press_of(configs: Sequence[TelegramConfig], update: object) -> tuple[int, Press] | None:
-    """Return the press in an update and the channel it belongs to; None if it is none.
+def press_of(configs: Sequence[TelegramConfig], update: object) -> tuple[list[int], Press] | None:
+    """Return the press in an update and the numbers of the channels it may belong to; None if it is none.
 
     Args:
         configs: of the bot's channels; a press in no chat of theirs is the first one's, and not allowed.
         update: as `updates` returned it.
     """
-    for number, config in enumerate(configs):
-        press = _press(config, update)
-        if press is not None and press.allowed:
-            return number, press
-    press = _press(configs[0], update)
-    return (0, press) if press is not None else None
+    presses = [press for config in configs if (press := _press(config, update)) is not None]
+    if not presses:
+        return None
+    numbers = [number for number, press in enumerate(presses) if press.allowed] or [0]
+    return numbers, presses[numbers[0]]
 
 
 async def tell(http: Http, config: TelegramConfig, press: Press, outcome: str, *, edit: bool) -> None:

@@ -1,5 +1,6 @@
 """Answers from the phone and through the reject link."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
@@ -44,22 +45,23 @@ class Answers:
         self._store = store
         self._strangers: dict[tuple[str, str], float] = {}
 
-    async def press(self, channel: Channel, press: Press) -> Answered:
+    async def press(self, channels: Sequence[Channel], press: Press) -> Answered:
         """Do what was chosen on the phone, once; nothing it can do grants or restores anything.
 
         Args:
-            channel: where the message was.
+            channels: those that the message may have come through, more than one where they share a chat.
             press: what was pressed.
         """
         known = answers.read_button(press.token)
         if not press.allowed:
-            await self._report(channel, press.who, known[0] if known else "unknown")
+            await self._report(channels[0], press.who, known[0] if known else "unknown")
             return Answered("not_allowed", known[0] if known else None)
         if known is None:
             return Answered("unknown")
         action, token = known
         answer = await self._store.answer(answers.token_hash(token))
-        if answer is None or answer.channel_id != channel.id:
+        channel = next((one for one in channels if answer is not None and one.id == answer.channel_id), None)
+        if answer is None or channel is None:
             return Answered("unknown", action)
         decide = partial(answers.press, action=action, channel=channel.name, channel_id=channel.id, who=press.who)
         return Answered(await self._store.change(_scope(answer, action), decide, _OWNER), action)

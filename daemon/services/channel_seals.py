@@ -4,7 +4,9 @@ import msgspec
 
 from daemon.crypto.seal_key import SealKey
 from daemon.domain.channels import CONFIGS, ChannelConfig, ChannelType
+from daemon.domain.errors import STORAGE_UNAVAILABLE, DaemonError
 from daemon.domain.rows import Channel
+from daemon.home import HomeError
 
 
 class ChannelSeals:
@@ -21,9 +23,12 @@ class ChannelSeals:
         """Return the configuration as it is stored.
 
         Raises:
-            HomeError: the key's file cannot be written.
+            DaemonError: STORAGE_UNAVAILABLE.
         """
-        return self._key.seal(msgspec.json.encode(config), channel_id)
+        try:
+            return self._key.seal(msgspec.json.encode(config), channel_id)
+        except HomeError as error:
+            raise DaemonError(STORAGE_UNAVAILABLE, f"The configuration cannot be sealed: {error}.") from error
 
     def read(self, channel: Channel) -> ChannelConfig | None:
         """Return a channel's configuration; None where the key that sealed it is not there."""

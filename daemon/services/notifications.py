@@ -50,10 +50,16 @@ class Notifications:
         self.settings = settings
         self._seals = seals
         self._public_url = public_url.rstrip("/")
+        self._last_attempt = (0, 0)
 
-    async def due(self, limit: int) -> list[Delivery]:
-        """Return messages to be sent now, the most urgent and then the oldest first."""
-        return await self._store.due_deliveries(limit)
+    async def due(self, limit: int, without: Sequence[str] = ()) -> list[Delivery]:
+        """Return messages to be sent now, the most urgent and then the oldest first.
+
+        Args:
+            limit: of each level.
+            without: ids of channels whose own messages are left out.
+        """
+        return await self._store.due_deliveries(limit, without)
 
     async def targets(self) -> list[Target]:
         """Return every enabled channel, the highest priority first."""
@@ -112,7 +118,7 @@ class Notifications:
         """Return a row of the delivery log about an attempt that was made now."""
         now = self._store.clock.now()
         return Attempt(
-            uuid7(now * 1000, os.urandom(10)),
+            self._attempt_id(now),
             channel_id,
             delivery.event,
             delivery.level,
@@ -122,6 +128,13 @@ class Notifications:
             delivery.attempts,
             now,
         )
+
+    def _attempt_id(self, now: int) -> str:
+        """Return an id that sorts after those of the same second before it (RFC 9562, section 6.2, method 1)."""
+        second, number = self._last_attempt
+        number = number + 1 if second == now else 0
+        self._last_attempt = (now, number)
+        return uuid7(now * 1000 + number // 4096, (number % 4096 << 4).to_bytes(2) + os.urandom(8))
 
     async def delivered(self, delivery: Delivery, attempts: Sequence[Attempt]) -> None:
         """Record that there is nothing more to send, and what was tried."""

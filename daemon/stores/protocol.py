@@ -163,8 +163,13 @@ class Store(Protocol):
         """Return every channel, disabled ones too, the highest priority first."""
         ...
 
-    async def due_deliveries(self, limit: int) -> list[Delivery]:
-        """Return messages to be sent now, the most urgent and then the oldest first."""
+    async def due_deliveries(self, limit: int, without: Sequence[str]) -> list[Delivery]:
+        """Return messages to be sent now, at most `limit` of each level, the most urgent and then the oldest first.
+
+        Args:
+            limit: of each level.
+            without: ids of channels whose own messages are left out.
+        """
         ...
 
     async def attempts(self, which: AttemptFilter, page: Page) -> list[Attempt]:

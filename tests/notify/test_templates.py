@@ -41,6 +41,7 @@ CONTEXTS: dict[str, dict[str, Any]] = {
     "CONSTRAINT_VIOLATED": {"constraint": "allowedOperations", "operation": "sessions.renew", "count": 4},
     "OWNER_ANSWERED": {"channel": "phone", "answer": "reject", "who": "77"},
     "CHANNEL_UNREACHABLE": {"channel": "phone", "reason": "timed out"},
+    "SECRET_ROTATED": {"sessionsRevoked": 2},
     "KILL_SWITCH_ACTIVATED": {"reason": "stolen", "sessionsRevoked": 2, "agentsSuspended": 1},
     "AUTO_STOP_TRIGGERED": {"minutes": 5, "threshold": 5},
     "MASTER_AUTH_LOCKED": {"seconds": 1800},

@@ -1,7 +1,9 @@
 """An owner with channels: fakes of the services, and what he sees on the phone."""
 
+import asyncio
 from typing import Any
 
+from daemon.running import Daemon
 from tests.support.live import LiveDaemon
 from tests.support.services.discord import FakeDiscord
 from tests.support.services.ntfy import FakeNtfy
@@ -48,3 +50,35 @@ def renewed(live: LiveDaemon, name: str = "agent", **body: Any) -> dict[str, Any
     live.time.advance(150)
     answer = live.agent(session["token"]).put(f"/v1/sessions/{session['id']}/renew").raise_for_status()
     return {**session, **answer.json()}
+
+
+def drained(live: LiveDaemon) -> None:
+    """Return once a run of the delivering worker that began after this call has ended: all that may be sent is sent."""
+
+    async def runs(daemon: Daemon) -> None:
+        (worker,) = (one for one in daemon.parts.workers._workers if one.name == "notifications")
+        for _ in range(2):  # the first may have begun before
+            worker.last_run = None
+            worker.woken.set()
+            while worker.last_run is None:
+                await asyncio.sleep(0.005)
+
+    live.call(runs)
+
+
+def publish(live: LiveDaemon, session: dict[str, Any], kind: str = "AGENT_REPORT", **body: Any) -> int:
+    """Let a session's agent publish an event, and return its sequence number."""
+    answer = live.agent(session["token"]).post("/v1/session/events", json={"type": kind, **body})
+    assert answer.status_code == 202, answer.text
+    return int(answer.json()["seq"])
+
+
+def told(fake: FakeWebhook) -> list[str]:
+    """Return the events that a webhook was told of, in order."""
+    return [one.body["type"] for one in fake.messages if one.body["type"] != "ping"]
+
+
+def attempts(live: LiveDaemon, **filters: str) -> list[dict[str, Any]]:
+    """Return the delivery log, oldest first."""
+    found: list[dict[str, Any]] = live.owner.get("/v1/owner/notifications", params={"limit": 200, **filters}).json()
+    return found[::-1]

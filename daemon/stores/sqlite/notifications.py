@@ -40,7 +40,7 @@ _ENQUEUE = (
 # What is to be sent now, the most urgent first.
 _DUE = (
     f"SELECT {_DELIVERY_COLUMNS} FROM notification_outbox WHERE done_at IS NULL AND level = ? AND next_attempt_at <= ?"  # noqa: S608
-    " ORDER BY id LIMIT ?"
+    " AND (channel_id IS NULL OR channel_id NOT IN (SELECT value FROM json_each(?))) ORDER BY id LIMIT ?"
 )
 
 _URGENT_FIRST = ("CRITICAL", "WARNING", "INFO")
@@ -78,13 +78,10 @@ def enqueue(raw: sqlite3.Connection, rows: Iterable[Delivery], dedup_ttl: int) -
         raw.execute(_ENQUEUE, {**msgspec.structs.asdict(row), "since": row.created_at - dedup_ttl})
 
 
-def due(raw: sqlite3.Connection, now: int, limit: int) -> list[Delivery]:
-    """Return messages to be sent now, the most urgent and then the oldest first."""
-    found: list[Delivery] = []
-    for level in _URGENT_FIRST:
-        if len(found) < limit:
-            found += [Delivery(*row) for row in raw.execute(_DUE, (level, now, limit - len(found)))]
-    return found
+def due(raw: sqlite3.Connection, now: int, limit: int, without: Sequence[str]) -> list[Delivery]:
+    """Return messages to be sent now, at most `limit` of each level, but for those of the channels `without`."""
+    left_out = msgspec.json.encode(without).decode()
+    return [Delivery(*row) for level in _URGENT_FIRST for row in raw.execute(_DUE, (level, now, left_out, limit))]
 
 
 def settle(raw: sqlite3.Connection, settled: Settled, now: int) -> None:

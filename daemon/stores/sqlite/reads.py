@@ -58,10 +58,10 @@ class Reads:
         """Return every channel, disabled ones too, the highest priority first."""
         return await self._readers.run(notifications.channels)
 
-    async def due_deliveries(self, limit: int) -> list[Delivery]:
+    async def due_deliveries(self, limit: int, without: Sequence[str]) -> list[Delivery]:
         """Return messages to be sent now, the most urgent and then the oldest first."""
         now = self.clock.now()
-        return await self._readers.run(lambda raw: notifications.due(raw, now, limit))
+        return await self._readers.run(lambda raw: notifications.due(raw, now, limit, without))
 
     async def attempts(self, which: AttemptFilter, page: Page) -> list[Attempt]:
         """Return rows of the delivery log, newest first."""

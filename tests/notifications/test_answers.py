@@ -1,0 +1,483 @@
+"""Answers: what the owner chooses on the phone or through a link happens once, and nobody else chooses."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.daemon_process import PASSWORD, DaemonProcess, wait_for
+from tests.support.live import FakeTime, LiveDaemon
+from tests.support.owner import CHANNELS, add, discord, drained, ntfy, publish, renewed, telegram, told, webhook
+from tests.support.services.base import ClosedError, Reply
+from tests.support.services.discord import FakeDiscord
+from tests.support.services.ntfy import FakeNtfy
+from tests.support.services.telegram import FakeTelegram, Message
+from tests.support.services.webhook import FakeWebhook
+
+Launch = Callable[..., LiveDaemon]
+RENEWED = {"events": ["SESSION_RENEWED"]}
+SEEN = {"events": ["SESSION_RENEWED", "OWNER_ANSWERED"]}
+PUBLIC = {"DAEMON_SERVER_PUBLIC_URL": "https://daemon.example"}
+
+
+def newest(phone: FakeTelegram, title: str = "Session renewed") -> Message:
+    """The newest message with this title, once it is there."""
+    return phone.wait(lambda: [one for one in phone.messages.values() if title in one.sent.plain])[-1]  # type: ignore[no-any-return]
+
+
+def press(phone: FakeTelegram, message: Message, button: str, **who: int) -> str:
+    """Press a button and return what the presser is told."""
+    query = phone.press(message.message_id, button, **who)
+    return str(phone.wait(lambda: phone.answers.get(query))["text"])
+
+
+def state(live: LiveDaemon, session: dict[str, Any]) -> tuple[int, str | None]:
+    """What the agent's next request gets."""
+    answer = live.agent(session["token"]).get("/v1/session")
+    return answer.status_code, answer.json().get("code")
+
+
+def answers(live: LiveDaemon) -> list[tuple[str, str]]:
+    """What was chosen and what came of it."""
+    found = live.events(type="OWNER_ANSWERED")
+    return [(one["details"]["answer"], one["details"]["outcome"]) for one in found]
+
+
+def test_reject_on_the_phone_ends_the_session_at_once_and_the_message_says_so(
+    phone: FakeTelegram, live: LiveDaemon
+) -> None:
+    channel = add(live, telegram(phone, **RENEWED))
+    session = renewed(live)
+    message = newest(phone)
+    assert [one["text"] for one in message.sent.buttons()] == ["Keep", "Reject", "Suspend agent", "Kill switch"]
+    assert state(live, session) == (200, None)
+    assert press(phone, message, "Reject") == "⛔ Rejected by the owner: the session is revoked"
+    assert state(live, session) == (401, "SESSION_REVOKED")
+    (rejected,) = live.events(type="SESSION_RENEWAL_REJECTED")
+    (answered,) = live.events(type="OWNER_ANSWERED")
+    assert (rejected["actor"], rejected["sessionId"]) == ("owner", session["id"])
+    assert (answered["actor"], answered["sessionId"], answered["agentId"]) == (
+        *("owner", session["id"], session["agentId"]),
+    )
+    assert answered["details"] == {
+        "channelId": channel["id"],
+        "channel": "phone",
+        "answer": "reject",
+        "outcome": "rejected",
+        "who": "424242",
+    }
+    phone.wait(lambda: message.edits)
+    assert message.shown.plain == (f"{message.sent.plain.rstrip()}\n\n⛔ Rejected by the owner: the session is revoked")
+    assert message.shown.buttons() == []
+    assert live.owner.get(f"/v1/sessions/{session['id']}").json()["revokedReason"] == "renewal_rejected"
+    events = len(live.events())
+    assert press(phone, message, "Reject") == "Already answered"
+    assert press(phone, message, "Kill switch") == "Already answered"
+    assert len(live.events()) == events
+    live.stop()
+
+
+def test_keep_changes_nothing_but_is_an_answer(phone: FakeTelegram, live: LiveDaemon) -> None:
+    add(live, telegram(phone, **RENEWED))
+    session = renewed(live)
+    message = newest(phone)
+    assert press(phone, message, "Keep") == "✅ Kept by the owner: the session goes on"
+    phone.wait(lambda: message.edits)
+    assert press(phone, message, "Reject") == "Already answered"
+    assert state(live, session) == (200, None)
+    assert answers(live) == [("keep", "kept")]
+    live.stop()
+
+
+def test_an_agent_is_suspended_from_the_phone_and_not_restored_by_it(phone: FakeTelegram, live: LiveDaemon) -> None:
+    add(live, telegram(phone, **RENEWED))
+    session = renewed(live)
+    first = newest(phone)
+    live.time.advance(150)
+    again = live.agent(session["token"]).put(f"/v1/sessions/{session['id']}/renew").raise_for_status().json()
+    second = phone.wait(lambda: newest(phone) if newest(phone) is not first else None)
+    assert press(phone, first, "Suspend agent") == "⏸️ The owner suspended the agent"
+    assert state(live, again) == (403, "AGENT_SUSPENDED")
+    (event,) = live.events(type="AGENT_SUSPENDED")
+    assert (event["actor"], event["details"]["reason"]) == ("owner", "answered through phone")
+    assert press(phone, second, "Suspend agent") == "The agent is suspended already"
+    assert answers(live) == [("suspend_agent", "agent_suspended"), ("suspend_agent", "already_done")]
+    assert live.owner.get(f"/v1/agents/{session['agentId']}").json()["status"] == "SUSPENDED"
+    live.stop()
+
+
+def test_the_kill_switch_is_activated_from_the_phone(phone: FakeTelegram, hook: FakeWebhook, live: LiveDaemon) -> None:
+    add(live, telegram(phone))
+    session = renewed(live)
+    message = newest(phone)
+    assert press(phone, message, "Kill switch") == "🛑 The owner activated the kill switch"
+    assert state(live, session) == (503, "SYSTEM_LOCKED")
+    switch = live.owner.get("/v1/admin/kill-switch").json()
+    assert (switch["state"], switch["reason"]) == ("ACTIVATED", "answered through phone")
+    newest(phone, "Kill switch activated")
+    created = newest(phone, "Session created")
+    assert press(phone, created, "Kill switch") == "The kill switch is active already"
+    assert len(live.events(type="KILL_SWITCH_ACTIVATED")) == 1
+    live.stop()
+
+
+@pytest.mark.parametrize("who", [{"from_id": 999}, {"chat_id": 777}, {"chat_id": 777, "from_id": 424_242}])
+def test_a_press_of_anybody_else_is_refused_and_reported(
+    phone: FakeTelegram, live: LiveDaemon, who: dict[str, int]
+) -> None:
+    add(live, telegram(phone, **SEEN))
+    session = renewed(live)
+    message = newest(phone)
+    for _ in range(3):
+        assert press(phone, message, "Kill switch", **who) == "Not allowed"
+    assert state(live, session) == (200, None)
+    (event,) = live.events(type="OWNER_ANSWERED")
+    assert (event["actor"], event["severity"], event["details"]["answer"], event["details"]["outcome"]) == (
+        *("system", "warning", "kill_switch", "not_allowed"),
+    )
+    warning = newest(phone, "Somebody else tried to answer").sent.plain
+    assert f"Who: {who.get('from_id', 777)}" in warning
+    assert not message.edits
+    assert press(phone, message, "Reject") == "⛔ Rejected by the owner: the session is revoked"
+    live.stop()
+
+
+def test_in_a_group_those_count_who_are_named(live: LiveDaemon) -> None:
+    group = -1_001_234_567_890
+    with FakeTelegram(chat_id=group) as phone:
+        config = {"botToken": phone.token, "chatId": group, "apiUrl": phone.url, "allowedUserIds": [7, 9]}
+        add(live, telegram(phone, config=config, **RENEWED))
+        session = renewed(live)
+        message = newest(phone)
+        for stranger in (8, -group, 123_456):
+            assert press(phone, message, "Reject", from_id=stranger) == "Not allowed"
+        assert state(live, session) == (200, None)
+        assert press(phone, message, "Reject", from_id=9).startswith("⛔ Rejected by the owner")
+        assert live.events(type="OWNER_ANSWERED")[-1]["details"]["who"] == "9"
+        live.stop()
+
+
+def test_after_the_reject_window_the_button_rejects_no_more(phone: FakeTelegram, launch: Launch) -> None:
+    live = launch(DAEMON_SECURITY_DEFAULT_RENEWAL_REJECT_WINDOW="300")
+    add(live, telegram(phone, **RENEWED))
+    session = renewed(live)
+    message = newest(phone)
+    live.time.advance(299)
+    live.agent(session["token"]).put(f"/v1/sessions/{session['id']}/renew").raise_for_status()
+    live.time.advance(1)
+    assert press(phone, message, "Reject") == "This button no longer works"
+    assert live.events(type="SESSION_RENEWAL_REJECTED") == []
+    assert press(phone, message, "Suspend agent") == "⏸️ The owner suspended the agent"
+    live.stop()
+
+
+def test_a_button_survives_a_restart_and_later_renewals(phone: FakeTelegram, live: LiveDaemon) -> None:
+    add(live, telegram(phone, **RENEWED))
+    session = renewed(live)
+    message = newest(phone)
+    live.time.advance(150)
+    session = {
+        **session,
+        **live.agent(session["token"]).put(f"/v1/sessions/{session['id']}/renew").raise_for_status().json(),
+    }
+    drained(live)
+    live.stop()
+    query = phone.press(message.message_id, "Reject")
+    live.start()
+    assert phone.wait(lambda: phone.answers.get(query))["text"].startswith("⛔ Rejected")
+    assert state(live, session) == (401, "SESSION_REVOKED")
+    live.restart()
+    assert press(phone, newest(phone), "Reject") == "Already answered"
+    assert answers(live) == [("reject", "rejected")]
+    live.stop()
+
+
+def test_a_button_of_one_channel_does_nothing_through_another(phone: FakeTelegram, live: LiveDaemon) -> None:
+    with FakeTelegram("654321:OTHER-token", 5) as other:
+        config = {"botToken": other.token, "chatId": 5, "apiUrl": other.url}
+        add(live, telegram(phone, priority=9, **RENEWED))
+        add(live, telegram(other, name="other", config=config, events=["AGENT_REPORT"]))
+        session = renewed(live)
+        publish(live, session)
+        stolen = newest(phone).sent.buttons()[1]
+        there = newest(other, "Report of an agent")
+        there.sent.buttons()[0].update(stolen)
+        assert press(other, there, "Reject") == "This button no longer works"
+        assert state(live, session) == (200, None)
+        assert answers(live) == []
+        assert press(phone, newest(phone), "Reject").startswith("⛔ Rejected")
+        live.stop()
+
+
+@pytest.mark.parametrize("data", ["", "r", "r:", "x:" + "A" * 22, "z:" + "A" * 22, "\ud7ff" * 20, "0" * 64])
+def test_a_press_with_something_else_does_nothing(phone: FakeTelegram, live: LiveDaemon, data: str) -> None:
+    add(live, telegram(phone, **RENEWED))
+    session = renewed(live)
+    message = newest(phone)
+    message.sent.buttons()[0]["callback_data"] = data
+    assert press(phone, message, "Keep") == "This button no longer works"
+    assert answers(live) == []
+    assert press(phone, message, "Reject").startswith("⛔ Rejected")
+    assert state(live, session) == (401, "SESSION_REVOKED")
+    live.stop()
+
+
+def test_two_channels_of_one_bot_share_one_poll_and_both_are_answered(phone: FakeTelegram, live: LiveDaemon) -> None:
+    add(live, telegram(phone, **RENEWED))
+    add(live, telegram(phone, name="second", events=["AGENT_REPORT"]))
+    session = renewed(live)
+    publish(live, session)
+    assert press(phone, newest(phone), "Keep").startswith("✅ Kept")
+    assert press(phone, newest(phone, "Report of an agent"), "Suspend agent") == "⏸️ The owner suspended the agent"
+    assert [one["details"]["channel"] for one in live.events(type="OWNER_ANSWERED")] == ["phone", "second"]
+    polls = [one for one in phone.requests if one.path.endswith("/getUpdates")]
+    assert len(polls) <= 5, "two polls of one bot end each other again and again"
+    live.stop()
+
+
+def test_of_two_who_answer_at_once_exactly_one_does(phone: FakeTelegram, hook: FakeWebhook, launch: Launch) -> None:
+    live = launch(**PUBLIC)
+    hook._clock = lambda: live.time.wall
+    add(live, telegram(phone, priority=9, **RENEWED))
+    for number in range(1, 6):
+        session = renewed(live)
+        message = phone.wait(lambda number=number: len(phone.messages) == number and newest(phone))
+        (link,) = (one["url"] for one in message.sent.buttons() if "url" in one)
+        path = link.removeprefix("https://daemon.example")
+        query = phone.press(message.message_id, "Reject")
+        with ThreadPoolExecutor(3) as pool:
+            posts = list(pool.map(lambda path: live.anonymous.post(path).status_code, [path] * 3))
+        text = phone.wait(lambda query=query: phone.answers.get(query))["text"]
+        assert posts.count(200) + text.startswith("⛔ Rejected") == 1, (posts, text)
+        assert state(live, session) == (401, "SESSION_REVOKED")
+        assert len(live.events(type="SESSION_RENEWAL_REJECTED")) == number
+    live.stop()
+
+
+class Deadly(FakeTelegram):
+    """Calls `strike` once, before it delivers or answers a press."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__()
+        self._deadly = method
+        self.strike: Callable[[], None] | None = None
+
+    def answer(self, request: Any) -> Reply:
+        """Answer, unless this was the moment."""
+        reply = super().answer(request) if self._deadly == "getUpdates" else None
+        deadly = request.path.endswith(self._deadly) and (reply is None or b"callback_query" in reply.body)  # type: ignore[operator]
+        if deadly and self.strike is not None:
+            strike, self.strike = self.strike, None
+            strike()
+            raise ClosedError
+        return reply or super().answer(request)
+
+
+@pytest.mark.parametrize("method", ["getUpdates", "answerCallbackQuery", "editMessageText"])
+def test_a_crash_between_a_press_and_its_answer_loses_nothing(method: str, tmp_path: Path) -> None:
+    with Deadly(method) as phone:
+        daemon = DaemonProcess(tmp_path / "home")
+        owner = httpx.Client(headers={"X-Master-Password": PASSWORD}, trust_env=False)
+        with owner:
+            owner.post(f"{daemon.url}{CHANNELS}", json=telegram(phone)).raise_for_status()
+            agent = owner.post(f"{daemon.url}/v1/agents", json={"name": "a"}).json()["id"]
+            owner.post(f"{daemon.url}/v1/sessions", json={"agentId": agent}).raise_for_status()
+            message = newest(phone, "Session created")
+            phone.strike = daemon.process.kill
+            query = phone.press(message.message_id, "Suspend agent")
+            daemon.kill9() if phone.wait(lambda: daemon.process.poll() is not None) else None
+            daemon.lines.clear()
+            daemon.start()
+            wait_for(lambda: query in phone.answers and not phone.updates)
+            assert owner.get(f"{daemon.url}/v1/agents/{agent}").json()["status"] == "SUSPENDED"
+            found = owner.get(f"{daemon.url}/v1/admin/audit", params={"type": "OWNER_ANSWERED"}).json()
+            assert [one["details"]["outcome"] for one in found] == ["agent_suspended"]
+            daemon.stop()
+
+
+def tapped(push: FakeNtfy, title: str = "Session renewed") -> dict[str, Any]:
+    """The newest ntfy message with this title, once it is there."""
+    return push.wait(lambda: [one for one in push.messages["alerts-x1"] if one.get("title") == title])[-1]  # type: ignore[no-any-return]
+
+
+def test_a_tap_in_ntfy_rejects_and_its_token_acts_once(push: FakeNtfy, live: LiveDaemon) -> None:
+    add(live, ntfy(push, **RENEWED))
+    session = renewed(live)
+    message = tapped(push)
+    assert [one["label"] for one in message["actions"]] == ["Reject", "Suspend agent", "Kill switch"]
+    assert not [one for one in message["actions"] if one.get("headers")]
+    push.wait(lambda: push.subscribers("reply-y2"))
+    assert push.tap(message["id"], "Reject") == 200
+    wait_for(lambda: state(live, session) == (401, "SESSION_REVOKED"))
+    push.wait(lambda: "Rejected by the owner" in push.messages["alerts-x1"][-1]["message"])
+    sent = len(push.messages["alerts-x1"])
+    push.tap(message["id"], "Reject")
+    push.tap(message["id"], "Kill switch")
+    live.restart()
+    push.wait(lambda: push.subscribers("reply-y2"))
+    assert answers(live) == [("reject", "rejected")]
+    assert live.owner.get("/v1/admin/kill-switch").json()["state"] == "NORMAL"
+    assert len(push.messages["alerts-x1"]) == sent
+    live.stop()
+
+
+def test_a_tap_while_the_daemon_is_down_counts_when_it_is_up(push: FakeNtfy, live: LiveDaemon) -> None:
+    add(live, ntfy(push, **RENEWED))
+    session = renewed(live)
+    message = tapped(push)
+    drained(live)
+    live.stop()
+    push.tap(message["id"], "Suspend agent")
+    live.start()
+    wait_for(lambda: answers(live) == [("suspend_agent", "agent_suspended")])
+    assert state(live, session) == (403, "AGENT_SUSPENDED")
+    live.stop()
+
+
+def test_garbage_on_the_reply_topic_is_harmless(push: FakeNtfy, live: LiveDaemon) -> None:
+    add(live, ntfy(push, **RENEWED))
+    session = renewed(live)
+    message = tapped(push)
+    push.wait(lambda: push.subscribers("reply-y2"))
+    sent = len(push.messages["alerts-x1"])
+    garbage = ["r:" + "A" * 22, "x:" + "A" * 22, "kill everything", "0", "[]", "é" * 40, "x" * 5000, '{"token": 1}']
+    for text in (*garbage, *garbage):
+        httpx.post(f"{push.url}/reply-y2", content=text.encode(), trust_env=False).raise_for_status()
+    push.tap(message["id"], "Reject")
+    wait_for(lambda: answers(live) == [("reject", "rejected")])
+    assert state(live, session) == (401, "SESSION_REVOKED")
+    push.wait(lambda: len(push.messages["alerts-x1"]) == sent + 1)
+    live.stop()
+
+
+def test_a_reply_topic_that_ends_at_once_is_not_asked_without_a_pause(live: LiveDaemon) -> None:
+    class Curt(FakeNtfy):
+        def _subscribe(self, _request: Any) -> Reply:
+            return Reply(200, b"<html>Sign in to the network</html>")
+
+    with Curt() as push:
+        add(live, ntfy(push))
+        asked: Callable[[], int] = lambda: sum(one.path == "/reply-y2/json" for one in push.requests)  # noqa: E731
+        push.wait(asked)
+        for _ in range(30):
+            live.owner.get("/health")
+            add(live, {**ntfy(push), "name": "more", "config": {**ntfy(push)["config"], "replyTopic": "another"}})
+        assert asked() <= 3
+        live.stop()
+
+
+def link_of(hook: FakeWebhook) -> str:
+    """The path of the newest reject link."""
+    hook.wait(lambda: "SESSION_RENEWED" in told(hook))
+    url = str(hook.messages[-1].body["data"]["rejectUrl"])
+    assert url.startswith("https://daemon.example/reject/")
+    return url.removeprefix("https://daemon.example")
+
+
+@pytest.fixture
+def linked(hook: FakeWebhook, launch: Launch, time: FakeTime) -> LiveDaemon:
+    """A daemon with a public URL whose links arrive at the webhook."""
+    live = launch(time=time, **PUBLIC)
+    add(live, webhook(hook, **RENEWED))
+    return live
+
+
+def test_looking_at_a_reject_link_changes_nothing(hook: FakeWebhook, linked: LiveDaemon) -> None:
+    session = renewed(linked, "<script>alert(1)</script>")
+    path = link_of(hook)
+    events = len(linked.events())
+    for headers in ({}, {"Host": "daemon.example"}, {"Origin": "null"}, {"Purpose": "prefetch"}):
+        page = linked.anonymous.get(path, headers=headers)
+        assert page.status_code == 200, page.text
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.text
+        assert "<script" not in page.text
+        assert session["id"] in page.text
+        assert path.rpartition("/")[2] not in page.text
+        policy = page.headers["content-security-policy"]
+        assert {"default-src 'none'", "form-action 'self'"} <= set(policy.split("; "))
+        assert (page.headers["referrer-policy"], page.headers["cache-control"]) == ("no-referrer", "no-store")
+    assert linked.anonymous.head(path).status_code == 405
+    assert linked.anonymous.get(path, headers={"Host": "evil.example"}).status_code == 403
+    assert len(linked.events()) == events
+    assert state(linked, session) == (200, None)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [{}, {"data": {"any": "field"}}, {"headers": {"Origin": "null"}}, {"headers": {"Host": "daemon.example"}}],
+)
+def test_the_button_of_a_reject_link_rejects_once(hook: FakeWebhook, linked: LiveDaemon, sent: dict[str, Any]) -> None:
+    session = renewed(linked)
+    path = link_of(hook)
+    assert linked.anonymous.post(path, json={"a": 1}).status_code in {400, 415}
+    assert state(linked, session) == (200, None)
+    page = linked.anonymous.post(path, **sent)
+    assert (page.status_code, "Rejected" in page.text) == (200, True)
+    assert state(linked, session) == (401, "SESSION_REVOKED")
+    (event,) = linked.events(type="OWNER_ANSWERED")
+    assert event["details"] == {
+        "channelId": None,
+        "channel": "link",
+        "answer": "reject",
+        "outcome": "rejected",
+        "who": "127.0.0.1",
+    }
+    for again in (linked.anonymous.post(path, **sent), linked.anonymous.get(path)):
+        assert again.status_code == 410
+        assert "This link no longer works" in again.text
+        assert "content-security-policy" in again.headers
+    assert len(linked.events(type="OWNER_ANSWERED")) == 1
+
+
+def test_a_dead_link_is_a_page_that_does_not_say_why(hook: FakeWebhook, linked: LiveDaemon, time: FakeTime) -> None:
+    session = renewed(linked)
+    path = link_of(hook)
+    unknown = linked.anonymous.get("/reject/" + "A" * 22)
+    assert unknown.status_code == 410
+    time.advance(3600)
+    pages = [linked.anonymous.get(path), linked.anonymous.post(path)]
+    for strange in ("x", "A" * 500, "..%2f", "é", "k:" + "A" * 22):
+        pages.append(linked.anonymous.post(f"/reject/{strange}"))
+    assert [(page.status_code, page.text) for page in pages[:4]] == [(410, unknown.text)] * 4
+    assert all(400 <= page.status_code < 500 for page in pages)
+    assert linked.events(type="OWNER_ANSWERED") == []
+    assert linked.owner.get(f"/v1/sessions/{session['id']}").json()["revokedAt"] is None
+
+
+def test_rejecting_ends_every_other_token_of_the_session(
+    hook: FakeWebhook, phone: FakeTelegram, linked: LiveDaemon, time: FakeTime
+) -> None:
+    session = renewed(linked)
+    first = link_of(hook)
+    add(linked, telegram(phone, priority=9, **RENEWED))
+    time.advance(150)
+    linked.agent(session["token"]).put(f"/v1/sessions/{session['id']}/renew").raise_for_status()
+    message = newest(phone)
+    (second,) = (one["url"] for one in message.sent.buttons() if "url" in one)
+    other = renewed(linked)
+    third = phone.wait(lambda: newest(phone) if newest(phone) is not message else None)
+    assert linked.anonymous.post(first).status_code == 200
+    assert linked.anonymous.get(second.removeprefix("https://daemon.example")).status_code == 410
+    assert press(phone, message, "Keep") == "Already answered"
+    assert state(linked, other) == (200, None)
+    assert press(phone, third, "Reject").startswith("⛔ Rejected")
+    linked.stop()
+
+
+def test_the_tokens_of_links_and_buttons_are_stored_as_hashes_and_logged_nowhere(
+    hook: FakeWebhook, phone: FakeTelegram, team: FakeDiscord, linked: LiveDaemon
+) -> None:
+    add(linked, telegram(phone, priority=9, events=["SESSION_CREATED"]))
+    add(linked, discord(team, priority=-1))
+    renewed(linked)
+    path = link_of(hook)
+    linked.anonymous.get(path)
+    button = newest(phone, "Session created").sent.buttons()[0]["callback_data"]
+    linked.stop()
+    files = [file.read_bytes() for file in linked.root.rglob("*") if file.is_file()]
+    for token in (path.rpartition("/")[2], button.partition(":")[2]):
+        assert not [content for content in files if token.encode() in content]
