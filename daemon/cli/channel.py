@@ -10,8 +10,8 @@ from daemon.cli.client import Client
 from daemon.cli.failure import Failure
 from daemon.cli.lookup import channel_id
 from daemon.cli.output import json_out, relative, table
+from daemon.domain.message_views import AttemptView, ChannelTest, ChannelView
 from daemon.domain.rows import AttemptStatus
-from daemon.domain.views import AttemptView, ChannelTest, ChannelView
 
 
 @click.group(cls=base.Group)

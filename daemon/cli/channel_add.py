@@ -19,7 +19,7 @@ from daemon.cli.output import fields, json_out, note
 from daemon.cli.telegram_chat import find_chat
 from daemon.domain.channels import ChannelType
 from daemon.domain.levels import LEVELS
-from daemon.domain.views import ChannelView
+from daemon.domain.message_views import ChannelView
 
 PATH = "/v1/owner/notification-channels"
 _RANDOM_BYTES = 16

@@ -5,7 +5,8 @@ import re
 from daemon.cli.client import PAGE, Client
 from daemon.cli.failure import FAILED, USAGE, Failure
 from daemon.cli.output import one_line
-from daemon.domain.views import AgentView, ChannelView
+from daemon.domain.message_views import ChannelView
+from daemon.domain.views import AgentView
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 

@@ -10,9 +10,9 @@ from daemon.domain.changes import Outcome as Changed
 from daemon.domain.changes import Scope
 from daemon.domain.events import Origin
 from daemon.domain.facts.messages import OwnerAnswered
+from daemon.domain.message_views import Rejectable
 from daemon.domain.notifications import Action, Outcome, Press
 from daemon.domain.rows import Answer, Channel
-from daemon.domain.views import Rejectable
 from daemon.stores.protocol import Store
 
 _OWNER = Origin("owner")

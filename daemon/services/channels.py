@@ -14,10 +14,10 @@ from daemon.domain.errors import CHANNEL_NOT_FOUND, INVALID_CHANNEL_CONFIG, Daem
 from daemon.domain.events import SYSTEM, Origin
 from daemon.domain.facts.messages import ChannelUnreachable
 from daemon.domain.ids import uuid7
+from daemon.domain.message_views import ChannelHealth, ChannelTest, ChannelView
 from daemon.domain.notifications import Notice
 from daemon.domain.requests import AddChannel, UpdateChannel
 from daemon.domain.rows import Attempt, AttemptStatus, Channel
-from daemon.domain.views import ChannelHealth, ChannelTest, ChannelView
 from daemon.services.channel_seals import ChannelSeals
 from daemon.settings import Notifications as Settings
 from daemon.stores.protocol import Store

@@ -13,10 +13,10 @@ from daemon.domain.events import SYSTEM, Event
 from daemon.domain.facts.messages import NotificationFailed
 from daemon.domain.filters import AttemptFilter, EventFilter
 from daemon.domain.ids import uuid7
+from daemon.domain.message_views import AttemptView
 from daemon.domain.notifications import Action, Button, Notice, actions_of, context_of, takes
 from daemon.domain.pages import Listing, Page, encode_cursor
 from daemon.domain.rows import Answer, Attempt, AttemptStatus, Channel, Delivery, Settled
-from daemon.domain.views import AttemptView
 from daemon.services.channel_seals import ChannelSeals
 from daemon.settings import Notifications as Settings
 from daemon.stores.protocol import Store

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Literal, NamedTuple
 
+from daemon.domain.message_views import Rejectable
 from daemon.domain.notifications import Outcome
-from daemon.domain.views import Rejectable
 
 Locale = Literal["en", "ko"]
 

@@ -7,10 +7,10 @@ from litestar.response import Response
 
 from daemon.domain.errors import CHANNEL_NOT_FOUND, INVALID_CHANNEL_CONFIG, MIN_CHANNELS_REQUIRED
 from daemon.domain.filters import AttemptFilter
+from daemon.domain.message_views import AttemptView, ChannelTest, ChannelView
 from daemon.domain.notifications import EVENTS
 from daemon.domain.requests import AddChannel, UpdateChannel
 from daemon.domain.rows import AttemptStatus
-from daemon.domain.views import AttemptView, ChannelTest, ChannelView
 from daemon.web.decode import Query, body, no_body
 from daemon.web.describe import PAGE, Parameter, described, one_of
 from daemon.web.routes.common import AnyRequest, about, origin, paged, path_id
