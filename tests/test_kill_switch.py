@@ -1,6 +1,7 @@
 """The kill switch: everything stops, stays stopped, and only what it stopped comes back."""
 
 import asyncio
+import contextlib
 import json
 import sqlite3
 import time
@@ -133,6 +134,19 @@ def test_it_is_still_on_after_a_restart(live: LiveDaemon) -> None:
     assert live.owner.post("/v1/admin/recover").status_code == 200
     live.restart()
     assert live.anonymous.get("/health").json()["killSwitch"] == "NORMAL"
+
+
+def test_a_stored_state_that_cannot_be_read_counts_as_on_until_the_owner_recovers(live: LiveDaemon) -> None:
+    session = live.new_session()
+    live.stop()
+    with contextlib.closing(sqlite3.connect(live.home.database)) as damaged, damaged:
+        damaged.execute("INSERT INTO key_value_store VALUES ('kill_switch', '{torn', 1)")
+    live.start()
+    assert live.anonymous.get("/health").json()["killSwitch"] == "ACTIVATED"
+    assert live.agent(session["token"]).get("/v1/session").json()["code"] == "SYSTEM_LOCKED"
+    assert live.owner.get(SWITCH).json()["reason"] == "the stored state could not be read"
+    assert live.owner.post("/v1/admin/recover").json() == {"state": "NORMAL", "agentsReactivated": 0}
+    assert live.agent(session["token"]).get("/v1/session").status_code == 200
 
 
 def test_while_owner_routes_are_locked_out_it_can_still_be_activated_at_one_attempt_a_second(live: LiveDaemon) -> None:
