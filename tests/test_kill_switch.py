@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 import sqlite3
 import time
 from collections.abc import Callable
@@ -224,6 +225,18 @@ def test_agents_are_refused_while_the_activation_is_still_being_written(live: Li
         slow.execute("ROLLBACK")
         assert activation.result()["state"] == "ACTIVATED"
     assert agent.get("/v1/session").json()["code"] == "SYSTEM_LOCKED"
+
+
+@pytest.mark.parametrize("path", ["/v1/session", "/v1/session/events"])
+def test_a_request_that_is_only_complete_after_the_answer_gets_no_2xx(live: LiveDaemon, path: str) -> None:
+    token, port = live.new_session()["token"], int(live.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as slow:
+        head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n"
+        slow.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n".encode())
+        wait_for(lambda: live.daemon.envelope.in_flight == 1)
+        activate(live)
+        slow.sendall(b"{}")
+        assert slow.recv(4096).startswith(b"HTTP/1.1 503 ")
 
 
 def test_an_activation_that_could_not_be_written_leaves_everything_running(live: LiveDaemon) -> None:
