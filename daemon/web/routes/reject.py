@@ -36,7 +36,7 @@ def _locale(request: AnyRequest) -> Locale:
 
 
 def _page(text: str, status: int) -> Response[str]:
-    return Response(text, status_code=status, media_type="text/html; charset=utf-8", headers=pages.HEADERS)
+    return Response(text, status_code=status, media_type="text/html", headers=pages.HEADERS)
 
 
 HANDLERS = [show_rejection, reject_renewal]
