@@ -1,7 +1,9 @@
 """The kill switch: everything stops, stays stopped, and only what it stopped comes back."""
 
 import asyncio
+import contextlib
 import json
+import socket
 import sqlite3
 import time
 from collections.abc import Callable
@@ -135,6 +137,19 @@ def test_it_is_still_on_after_a_restart(live: LiveDaemon) -> None:
     assert live.anonymous.get("/health").json()["killSwitch"] == "NORMAL"
 
 
+def test_a_stored_state_that_cannot_be_read_counts_as_on_until_the_owner_recovers(live: LiveDaemon) -> None:
+    session = live.new_session()
+    live.stop()
+    with contextlib.closing(sqlite3.connect(live.home.database)) as damaged, damaged:
+        damaged.execute("INSERT INTO key_value_store VALUES ('kill_switch', '{torn', 1)")
+    live.start()
+    assert live.anonymous.get("/health").json()["killSwitch"] == "ACTIVATED"
+    assert live.agent(session["token"]).get("/v1/session").json()["code"] == "SYSTEM_LOCKED"
+    assert live.owner.get(SWITCH).json()["reason"] == "the stored state could not be read"
+    assert live.owner.post("/v1/admin/recover").json() == {"state": "NORMAL", "agentsReactivated": 0}
+    assert live.agent(session["token"]).get("/v1/session").status_code == 200
+
+
 def test_while_owner_routes_are_locked_out_it_can_still_be_activated_at_one_attempt_a_second(live: LiveDaemon) -> None:
     for number in range(5):
         live.client(**{"X-Master-Password": f"wrong password {number}"}).get("/v1/agents")
@@ -210,6 +225,18 @@ def test_agents_are_refused_while_the_activation_is_still_being_written(live: Li
         slow.execute("ROLLBACK")
         assert activation.result()["state"] == "ACTIVATED"
     assert agent.get("/v1/session").json()["code"] == "SYSTEM_LOCKED"
+
+
+@pytest.mark.parametrize("path", ["/v1/session", "/v1/session/events"])
+def test_a_request_that_is_only_complete_after_the_answer_gets_no_2xx(live: LiveDaemon, path: str) -> None:
+    token, port = live.new_session()["token"], int(live.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as slow:
+        head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n"
+        slow.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n".encode())
+        wait_for(lambda: live.daemon.envelope.in_flight == 1)
+        activate(live)
+        slow.sendall(b"{}")
+        assert slow.recv(4096).startswith(b"HTTP/1.1 503 ")
 
 
 def test_an_activation_that_could_not_be_written_leaves_everything_running(live: LiveDaemon) -> None:

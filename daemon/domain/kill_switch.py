@@ -18,12 +18,18 @@ KEY = "kill_switch"
 """Of the row that holds the state, in the key-value store."""
 
 _NORMAL = KillSwitchView(state="NORMAL")
+_UNREADABLE = KillSwitchView(state="ACTIVATED", reason="the stored state could not be read")
 _decode = msgspec.json.Decoder(KillSwitchView).decode
 
 
 def read(stored: str | None) -> KillSwitchView:
-    """Return the state as it is stored; nothing stored is NORMAL."""
-    return _decode(stored) if stored is not None else _NORMAL
+    """Return the state as it is stored; nothing stored is NORMAL, and what cannot be read is ACTIVATED, to be safe."""
+    if stored is None:
+        return _NORMAL
+    try:
+        return _decode(stored)
+    except msgspec.DecodeError:
+        return _UNREADABLE
 
 
 def is_on(stored: str | None) -> bool:

@@ -26,11 +26,17 @@ _TAIL = 65_536
 
 def check_home(patient: Patient) -> Iterator[Finding]:
     """Is the home there, and ours alone?"""
-    root = patient.home.root
+    home, root = patient.home, patient.home.root
     try:
-        patient.home.check()
+        home.check()
     except HomeError as error:
         yield failed("home", error.problem, error.mend)
+        return
+    blocked = [path for path in (home.logs, home.backups) if os.path.lexists(path) and not path.is_dir()]
+    for path in blocked:
+        quoted = shlex.quote(str(path))
+        yield failed("home", f"{path} is not a directory: nothing starts", f"run: mv {quoted} {quoted}.away")
+    if blocked:
         return
     if root.stat().st_mode & 0o077:
         yield warning("home", f"others can look into {root}", f"run: chmod 700 {shlex.quote(str(root))}")

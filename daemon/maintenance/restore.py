@@ -19,7 +19,7 @@ from daemon.domain.events import Event, Origin
 from daemon.domain.facts.daemon import BackupRestored
 from daemon.domain.kill_switch import KEY as KILL_SWITCH
 from daemon.domain.kill_switch import is_on
-from daemon.domain.views import ChainHead, KillSwitchView
+from daemon.domain.views import ChainHead
 from daemon.home import Home
 from daemon.log import Log
 from daemon.maintenance.exclusive import Refused, held, named
@@ -162,7 +162,8 @@ def _taken_over(database: Path, kept: Path) -> _Replaced:
     try:
         _fold(database)
         with inspection.look(database) as read:
-            replaced.latch = _set_latch(inspection.value(read, KILL_SWITCH))
+            latch = inspection.value(read, KILL_SWITCH)
+            replaced.latch = latch if is_on(latch) else None
             replaced.head, replaced.newest = inspection.head(read), inspection.newest_time(read)
     except sqlite3.DatabaseError as error:
         if sqlite_file.result_code(error) not in _UNREADABLE:
@@ -188,15 +189,6 @@ def _fold(database: Path) -> None:
             if sqlite_file.result_code(error) != sqlite3.SQLITE_BUSY:
                 raise
             raise Refused(f"{database}: another program has it open", "close it, and try again") from None
-
-
-def _set_latch(stored: str | None) -> str | None:
-    """Return the kill switch's row if the switch is on; one that cannot be read becomes one that is on."""
-    try:
-        return stored if is_on(stored) else None
-    except msgspec.DecodeError:
-        unreadable = KillSwitchView(state="ACTIVATED", reason="could not be read when a backup was restored")
-        return msgspec.json.encode(unreadable).decode()
 
 
 async def _record(staging: Path, replaced: _Replaced, sha256: str, *, keep_sessions: bool) -> tuple[int, list[Event]]:

@@ -125,7 +125,8 @@ class Envelope:
             self._admit(scope, seen, started)
             if b"content-length" in seen or b"transfer-encoding" in seen:
                 about.has_body = True
-                receive = limited_body(receive, scope)
+                # Whoever takes his time with the body must not be answered as if nothing had happened meanwhile.
+                receive = limited_body(receive, scope, lambda: self._check_kill_switch(scope))
             await self._app(scope, receive, send_enveloped)
         except Exception as exc:  # noqa: BLE001 (nothing may escape to the server, which answers in plain text)
             error = exc if isinstance(exc, DaemonError) else DaemonError(errors.INTERNAL_ERROR)
@@ -169,8 +170,7 @@ class Envelope:
             raise DaemonError(errors.BODY_TOO_LARGE)
         if self._stopping and not (scope["path"] == "/health" and scope["method"] == "GET"):
             raise DaemonError(errors.SHUTTING_DOWN)
-        if self._locked() and not _is_open_while_locked(scope["method"], scope["path"]):
-            raise DaemonError(errors.SYSTEM_LOCKED)
+        self._check_kill_switch(scope)
         if self.rate.limit and not _is_owners(scope["method"], scope["path"]):
             wait = self.rate.take(now)
             if wait is not None:
@@ -179,6 +179,11 @@ class Envelope:
             raise DaemonError(errors.ROUTE_NOT_FOUND)
         if b"accept" in seen and not accepts(seen[b"accept"], scope["path"]):
             raise DaemonError(errors.NOT_ACCEPTABLE)
+
+    def _check_kill_switch(self, scope: Scope) -> None:
+        """Raise SYSTEM_LOCKED while the kill switch is on, unless the route answers then too."""
+        if self._locked() and not _is_open_while_locked(scope["method"], scope["path"]):
+            raise DaemonError(errors.SYSTEM_LOCKED)
 
     def _finish(self, scope: Scope, about: RequestContext, status: int, started: float) -> None:
         self.in_flight -= 1

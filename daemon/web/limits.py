@@ -55,11 +55,16 @@ class RateWindow:
         return None
 
 
-def limited_body(receive: Receive, scope: Any) -> Receive:
+def limited_body(receive: Receive, scope: Any, complete: Callable[[], None]) -> Receive:
     """Return a `receive` that raises where the body is too large, broken, late, or its sender gone.
 
+    Args:
+        receive: the server's.
+        scope: of the request.
+        complete: called once the whole body is there; may raise.
+
     Raises (when called):
-        DaemonError: BODY_TOO_LARGE, REQUEST_TIMEOUT, VALIDATION_ERROR.
+        DaemonError: BODY_TOO_LARGE, REQUEST_TIMEOUT, VALIDATION_ERROR, and what `complete` raises.
     """
     total = 0
     whole = False
@@ -77,6 +82,8 @@ def limited_body(receive: Receive, scope: Any) -> Receive:
         if total > MAX_BODY:
             raise DaemonError(BODY_TOO_LARGE)
         whole = not message.get("more_body", False)
+        if whole:
+            complete()
         return message
 
     return limited

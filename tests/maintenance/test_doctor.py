@@ -179,9 +179,21 @@ def old_backup(past: Past) -> None:
         os.utime(path, (NOW - 30 * 86_400, NOW - 30 * 86_400))
 
 
+def file_in_the_way(past: Past) -> None:
+    shutil.rmtree(past.home.logs)
+    past.home.logs.touch(0o600)
+
+
+def link_to_nowhere(past: Past) -> None:
+    shutil.rmtree(past.home.backups)
+    past.home.backups.symlink_to("nowhere")
+
+
 FAULTS: list[tuple[Callable[[Past], None], str, str, str]] = [
     (others_can_read, "home", "warning", "chmod 700"),
     (others_can_write, "home", "failed", "chmod go-w"),
+    (file_in_the_way, "home", "failed", "mv "),
+    (link_to_nowhere, "home", "failed", "mv "),
     (invalid_configuration, "configuration", "failed", "daemon config check"),
     (readable("daemon.db"), "permissions", "failed", "chmod go="),
     (readable("seal.key"), "permissions", "failed", "chmod go="),
