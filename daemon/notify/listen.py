@@ -47,7 +47,7 @@ def sources(targets: Sequence[Target]) -> dict[str, Source]:
     for target in targets:
         config = target.config
         if isinstance(config, TelegramConfig):
-            found.setdefault(f"telegram {config.api_url} {config.bot_token}", []).append(target)
+            found.setdefault(f"telegram {config.api_url.rstrip('/')} {config.bot_token}", []).append(target)
         elif isinstance(config, NtfyConfig) and config.reply_topic:
             found[f"ntfy {target.channel.id} {config.server_url} {config.reply_topic} {config.auth_token}"] = [target]
     return {key: Source(key, tuple(group)) for key, group in found.items()}

@@ -227,7 +227,9 @@ def test_a_press_with_something_else_does_nothing(phone: FakeTelegram, live: Liv
 
 def test_two_channels_of_one_bot_share_one_poll_and_both_are_answered(phone: FakeTelegram, live: LiveDaemon) -> None:
     add(live, telegram(phone, **RENEWED))
-    add(live, telegram(phone, name="second", events=["AGENT_REPORT"]))
+    second = telegram(phone, name="second", events=["AGENT_REPORT"])
+    second["config"]["apiUrl"] += "/"
+    add(live, second)
     session = renewed(live)
     publish(live, session)
     assert press(phone, newest(phone), "Keep").startswith("✅ Kept")
