@@ -182,6 +182,39 @@ def test_the_daily_summary_is_told_once_a_day_and_counts_from_the_one_before(
     assert said[0]["date"] < said[1]["date"]
 
 
+def test_a_summary_whose_time_the_machine_slept_through_is_told_when_it_is_up(
+    hook: FakeWebhook, time: FakeTime, launch: Launch
+) -> None:
+    at = datetime.fromtimestamp(time.wall).astimezone().strftime("%H:%M")
+    live = launch(time=time, DAEMON_NOTIFICATIONS_DAILY_SUMMARY=at)
+    wait_for(lambda: len(live.events(type="DAILY_SUMMARY")) == 1)
+    live.stop()
+    time.advance(2 * 86_400 - 3600)
+    live.start()
+    wait_for(lambda: len(live.events(type="DAILY_SUMMARY")) == 2)
+    time.advance(3600)
+    live.call(lambda daemon: daemon.parts.services.summary.tell())
+    dates = [datetime.fromtimestamp(time.wall - days * 86_400).astimezone() for days in (2, 1, 0)]
+    found = [one["details"]["date"] for one in live.events(type="DAILY_SUMMARY")]
+    assert found == [date.strftime("%Y-%m-%d") for date in dates]
+
+
+def test_what_happened_while_the_daemon_was_down_is_told_when_it_is_up(
+    hook: FakeWebhook, time: FakeTime, launch: Launch
+) -> None:
+    live = launch(time=time)
+    live.new_session(ttl=300)
+    add(live, webhook(hook, events=["SESSION_EXPIRED", "KILL_SWITCH_ACTIVATED"]))
+    live.stop()
+    time.advance(400)
+    live.start()
+    hook.wait(lambda: told(hook) == ["SESSION_EXPIRED"])
+    live.stop()
+    assert cli(live.root, "kill-switch", "on", "--reason", "x").code == 0
+    live.start()
+    hook.wait(lambda: told(hook) == ["SESSION_EXPIRED", "KILL_SWITCH_ACTIVATED"])
+
+
 def test_the_delivery_log_is_filtered_and_paged(time: FakeTime, hook: FakeWebhook, launch: Launch) -> None:
     live = launch(time=time)
     session = live.new_session()
