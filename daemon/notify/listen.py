@@ -47,7 +47,7 @@ def sources(targets: Sequence[Target]) -> dict[str, Source]:
     for target in targets:
         config = target.config
         if isinstance(config, TelegramConfig):
-            found.setdefault(f"telegram {config.api_url} {config.bot_token}", []).append(target)
+            found.setdefault(f"telegram {config.api_url.rstrip('/')} {config.bot_token}", []).append(target)
         elif isinstance(config, NtfyConfig) and config.reply_topic:
             found[f"ntfy {target.channel.id} {config.server_url} {config.reply_topic} {config.auth_token}"] = [target]
     return {key: Source(key, tuple(group)) for key, group in found.items()}
@@ -148,6 +148,8 @@ class _Telegram:
             pressed = telegram.press_of(self._configs, update)
             if pressed is not None:
                 await self._answer(*pressed)
+        if following == self._offset:  # a server that does not hold a poll would be asked endlessly
+            await asyncio.sleep(FIRST_WAIT)
         self._offset = following
 
     async def _answer(self, numbers: Sequence[int], press: Press) -> None:
@@ -170,7 +172,7 @@ class _Ntfy:
         self._since = "all"
 
     async def once(self) -> None:
-        """Read presses until the connection ends, and pause: a server that ends every one would be asked endlessly."""
+        """Read presses until the connection ends."""
         async with aclosing(ntfy.presses(self._listener.http, self._config, self._since)) as presses:
             async for number, press in presses:
                 answered = await self._listener.answer([self._target], press)
@@ -178,7 +180,7 @@ class _Ntfy:
                 # Anybody may write to the topic, and old presses come again after a restart: those stay without echo.
                 if answered.outcome in _SETTLED:
                     await self._tell(press, answered)
-        await asyncio.sleep(FIRST_WAIT)
+        await asyncio.sleep(FIRST_WAIT)  # a server that ends every connection would be asked endlessly
 
     async def _tell(self, press: Press, answered: Answered) -> None:
         try:

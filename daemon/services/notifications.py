@@ -23,6 +23,8 @@ from daemon.stores.protocol import Store
 
 GIVE_UP_SECONDS = 86_400
 """How long a message is tried."""
+GIVE_UP_ROUNDS = 8
+"""How often it is tried at least: a machine that slept for a day wakes up before its network does."""
 _DAY = 86_400
 _KEPT_SECONDS = 2 * _DAY
 """How long a message that was sent stays known: longer than any `dedup_ttl`."""
@@ -149,10 +151,12 @@ class Notifications:
             wait: seconds until the next round.
         """
         now = self._store.clock.now()
-        if now - delivery.created_at >= GIVE_UP_SECONDS:
+        end, again = delivery.created_at + GIVE_UP_SECONDS, now + max(1, round(wait))
+        if now >= end and delivery.attempts + 1 >= GIVE_UP_ROUNDS:
             await self._give_up(delivery, attempts)
             return False
-        again = min(now + max(1, round(wait)), delivery.created_at + GIVE_UP_SECONDS)
+        if now < end:
+            again = min(again, end)
         await self._settle(Settled(delivery.id, delivery.attempts + 1, again), attempts)
         return True
 

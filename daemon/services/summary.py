@@ -1,6 +1,6 @@
 """The daily summary: what happened since the one before, once a day at the owner's time."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -39,20 +39,24 @@ class DailySummary:
     async def tell(self) -> bool:
         """Record the summary if it is due; return whether it was. A daemon that was down tells it when it is up."""
         at = self.settings.daily_summary
+        if not at:
+            return False
         now = self._store.clock.now()
         local = datetime.fromtimestamp(now).astimezone()
-        today = local.strftime("%Y-%m-%d")
-        if not at or local.strftime("%H:%M") < at:
-            return False
+        before = local.strftime("%H:%M") < at
         stored = await self._store.value(KEY)
         last = _decode(stored) if stored else None
-        if last is not None and last.date >= today:
+        if before and last is None:
+            return False
+        # Before today's time it is yesterday's that may be missing: the machine slept through it.
+        date = (local - timedelta(days=before)).strftime("%Y-%m-%d")
+        if last is not None and last.date >= date:
             return False
         head = await self._store.head()
         since = last.seq if last else 0
         counts = await self._store.count_events(since, head.seq, now - _DAY if last is None else 0)
         fact = Fact(
-            date=today,
+            date=date,
             active_sessions=await self._store.active_session_count(),
             created=counts.get("SESSION_CREATED", 0),
             renewed=counts.get("SESSION_RENEWED", 0),
@@ -62,7 +66,7 @@ class DailySummary:
             warnings=counts.get("warning", 0),
             criticals=counts.get("critical", 0),
         )
-        mark = msgspec.json.encode(_Last(today, head.seq)).decode()
+        mark = msgspec.json.encode(_Last(date, head.seq)).decode()
 
         def decide(rows: Rows, _now: int) -> Outcome[bool]:
             if rows.values.get(KEY) != stored:

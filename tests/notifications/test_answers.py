@@ -227,7 +227,9 @@ def test_a_press_with_something_else_does_nothing(phone: FakeTelegram, live: Liv
 
 def test_two_channels_of_one_bot_share_one_poll_and_both_are_answered(phone: FakeTelegram, live: LiveDaemon) -> None:
     add(live, telegram(phone, **RENEWED))
-    add(live, telegram(phone, name="second", events=["AGENT_REPORT"]))
+    second = telegram(phone, name="second", events=["AGENT_REPORT"])
+    second["config"]["apiUrl"] += "/"
+    add(live, second)
     session = renewed(live)
     publish(live, session)
     assert press(phone, newest(phone), "Keep").startswith("✅ Kept")
@@ -367,6 +369,60 @@ def test_a_reply_topic_that_ends_at_once_is_not_asked_without_a_pause(live: Live
             add(live, {**ntfy(push), "name": "more", "config": {**ntfy(push)["config"], "replyTopic": "another"}})
         assert asked() <= 3
         live.stop()
+
+
+@pytest.mark.parametrize("result", [[], [{}], ["x"]])
+def test_a_bot_api_that_does_not_hold_a_poll_is_not_asked_without_a_pause(live: LiveDaemon, result: list[Any]) -> None:
+    class Hasty(FakeTelegram):
+        def _get_updates(self, _params: Any) -> list[Any]:
+            return result
+
+    with Hasty() as phone:
+        add(live, telegram(phone))
+        asked: Callable[[], int] = lambda: sum(one.path.endswith("/getUpdates") for one in phone.requests)  # noqa: E731
+        phone.wait(asked)
+        for _ in range(30):
+            live.owner.get("/v1/owner/sessions")
+        assert asked() <= 3
+        live.stop()
+
+
+def test_a_locked_out_owner_can_still_stop_everything_from_the_phone(
+    phone: FakeTelegram, time: FakeTime, launch: Launch
+) -> None:
+    live = launch(time=time)
+    session = live.new_session()
+    add(live, telegram(phone, minLevel="CRITICAL"))
+    for number in range(5):
+        live.client(**{"X-Master-Password": f"wrong password {number}"}).get("/v1/agents")
+    message = newest(phone, "Owner access locked")
+    assert live.owner.get("/v1/agents").status_code == 429
+    assert [one["text"] for one in message.sent.buttons()] == ["Kill switch"]
+    assert press(phone, message, "Kill switch") == "🛑 The owner activated the kill switch"
+    assert state(live, session) == (503, "SYSTEM_LOCKED")
+    live.stop()
+
+
+def test_a_button_is_no_link_and_a_link_is_no_button(
+    hook: FakeWebhook, phone: FakeTelegram, linked: LiveDaemon
+) -> None:
+    session = renewed(linked)
+    link = link_of(hook)
+    add(linked, telegram(phone, priority=9, events=["AGENT_REPORT"]))
+    publish(linked, session)
+    button = newest(phone, "Report of an agent").sent.buttons()[0]
+    token = button["callback_data"].partition(":")[2]
+    for path in (f"/reject/{token}", f"/reject/s:{token}"):
+        assert linked.anonymous.get(path).status_code == 410
+        assert linked.anonymous.post(path).status_code == 410
+    button["callback_data"] = f"r:{link.rpartition('/')[2]}"
+    assert press(phone, newest(phone, "Report of an agent"), "Suspend agent") == "This button no longer works"
+    # What a message did not offer cannot be chosen with its token.
+    button["callback_data"] = f"k:{token}"
+    assert press(phone, newest(phone, "Report of an agent"), "Suspend agent") == "This button no longer works"
+    assert answers(linked) == []
+    assert linked.anonymous.get(link).status_code == 200
+    linked.stop()
 
 
 def link_of(hook: FakeWebhook) -> str:

@@ -286,6 +286,32 @@ def test_after_24_hours_a_message_is_given_up_and_that_is_told_to_nobody(
     assert channel["enabled"]
 
 
+def test_a_machine_that_slept_for_days_does_not_give_up_before_its_network_is_back(
+    hook: FakeWebhook, time: FakeTime, launch: Launch
+) -> None:
+    live = launch(time=time)
+    session = live.new_session(ttl=604_800)
+    add(live, webhook(hook))
+    broken(hook)
+    publish(live, session)
+    drained(live)
+    time.advance(3 * 86_400)
+    for _ in range(3):
+        drained(live)
+        time.advance(20)
+    mended(hook)
+    drained(live)
+    assert told(hook) == ["AGENT_REPORT"]
+    broken(hook)
+    publish(live, session)
+    drained(live)
+    time.advance(3 * 86_400)
+    for _ in range(10):
+        drained(live)
+        time.advance(900)
+    assert live.events(type="NOTIFICATION_FAILED")[0]["details"]["attempts"] == 8
+
+
 def test_a_channel_that_is_unwell_three_times_in_a_row_is_reported_through_the_others(
     hook: FakeWebhook, team: FakeDiscord, live: LiveDaemon, time: FakeTime
 ) -> None:

@@ -4,6 +4,7 @@ import random
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
 from typing import Any
 
 from tests.support.daemon_process import cli, wait_for
@@ -152,6 +153,66 @@ def test_a_rotated_secret_is_one_message_and_not_one_for_each_session(hook: Fake
     live.owner.post("/v1/admin/rotate-secret", json={"revokeSessions": True}).raise_for_status()
     assert [event for event, _, _ in outbox(live)] == ["SECRET_ROTATED"]
     assert len(live.events(type="SESSION_REVOKED")) == 5
+
+
+def test_the_daily_summary_is_told_once_a_day_and_counts_from_the_one_before(
+    hook: FakeWebhook, time: FakeTime, launch: Launch
+) -> None:
+    at = datetime.fromtimestamp(time.wall + 60).astimezone().strftime("%H:%M")
+    live = launch(time=time, DAEMON_NOTIFICATIONS_DAILY_SUMMARY=at)
+    add(live, webhook(hook, events=["DAILY_SUMMARY"]))
+
+    def tell() -> Any:
+        return live.call(lambda daemon: daemon.parts.services.summary.tell())
+
+    live.new_session(ttl=604_800)
+    assert not tell()
+    time.advance(60)
+    assert tell()
+    live.new_session(ttl=604_800)
+    live.restart()
+    assert not tell()
+    time.advance(86_340)
+    assert not tell()
+    time.advance(3600)
+    assert tell()
+    drained(live)
+    said = [one.body["data"] for one in hook.messages if one.body["type"] == "DAILY_SUMMARY"]
+    assert [(one["created"], one["activeSessions"]) for one in said] == [(1, 1), (1, 2)]
+    assert said[0]["date"] < said[1]["date"]
+
+
+def test_a_summary_whose_time_the_machine_slept_through_is_told_when_it_is_up(
+    hook: FakeWebhook, time: FakeTime, launch: Launch
+) -> None:
+    at = datetime.fromtimestamp(time.wall).astimezone().strftime("%H:%M")
+    live = launch(time=time, DAEMON_NOTIFICATIONS_DAILY_SUMMARY=at)
+    wait_for(lambda: len(live.events(type="DAILY_SUMMARY")) == 1)
+    live.stop()
+    time.advance(2 * 86_400 - 3600)
+    live.start()
+    wait_for(lambda: len(live.events(type="DAILY_SUMMARY")) == 2)
+    time.advance(3600)
+    live.call(lambda daemon: daemon.parts.services.summary.tell())
+    dates = [datetime.fromtimestamp(time.wall - days * 86_400).astimezone() for days in (2, 1, 0)]
+    found = [one["details"]["date"] for one in live.events(type="DAILY_SUMMARY")]
+    assert found == [date.strftime("%Y-%m-%d") for date in dates]
+
+
+def test_what_happened_while_the_daemon_was_down_is_told_when_it_is_up(
+    hook: FakeWebhook, time: FakeTime, launch: Launch
+) -> None:
+    live = launch(time=time)
+    live.new_session(ttl=300)
+    add(live, webhook(hook, events=["SESSION_EXPIRED", "KILL_SWITCH_ACTIVATED"]))
+    live.stop()
+    time.advance(400)
+    live.start()
+    hook.wait(lambda: told(hook) == ["SESSION_EXPIRED"])
+    live.stop()
+    assert cli(live.root, "kill-switch", "on", "--reason", "x").code == 0
+    live.start()
+    hook.wait(lambda: told(hook) == ["SESSION_EXPIRED", "KILL_SWITCH_ACTIVATED"])
 
 
 def test_the_delivery_log_is_filtered_and_paged(time: FakeTime, hook: FakeWebhook, launch: Launch) -> None:

@@ -87,6 +87,7 @@ class LiveDaemon:
             except BaseException as error:  # noqa: BLE001 (the test's thread raises it)
                 if error not in failed:
                     failed.append(error)
+                ready.set()
 
         self._failed = failed
         self._thread = threading.Thread(target=target, name="daemon")
