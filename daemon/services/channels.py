@@ -64,9 +64,9 @@ class Channels:
             DaemonError: INVALID_CHANNEL_CONFIG.
         """
         config = _readable(body.type, body.config)
-        await self._require_good(body.type, config)
         clock = self._store.clock
         channel_id = uuid7(clock.now() * 1000 + int(clock.monotonic() * 1000) % 1000, os.urandom(10))
+        await self._require_good(channel_id, body.type, config)
         channel = Channel(
             id=channel_id,
             type=body.type,
@@ -99,13 +99,13 @@ class Channels:
         old = self._seals.read(channel)
         if given is not None:
             config = _readable(channel.type, unmasked(channel.type, msgspec.json.decode(given), old))
-            await self._require_good(channel.type, config)
+            await self._require_good(channel_id, channel.type, config)
             if config != old:
                 changes["config"] = self._seals.seal(config, channel_id)
         elif changes.get("enabled") and not channel.enabled:
             if old is None:
                 raise DaemonError(INVALID_CHANNEL_CONFIG, f"The channel cannot be enabled: {UNREADABLE}.")
-            await self._require_good(channel.type, old)
+            await self._require_good(channel_id, channel.type, old)
         for name in ("events", "agents"):
             if name in changes:
                 changes[name] = _words(changes[name])
@@ -172,10 +172,11 @@ class Channels:
                 return channel
         raise DaemonError(CHANNEL_NOT_FOUND)
 
-    async def _require_good(self, kind: ChannelType, config: ChannelConfig) -> None:
+    async def _require_good(self, channel_id: str, kind: ChannelType, config: ChannelConfig) -> None:
         error = await self._service.check(kind, config)
         if error is not None:
             raise DaemonError(INVALID_CHANNEL_CONFIG, f"The channel does not work: {error}.")
+        self._health[channel_id] = _Health(0, None)
 
     async def _change(self, channel_id: str, changes: dict[str, Any], origin: Origin, *, force: bool) -> ChannelView:
         decide = partial(
