@@ -123,7 +123,9 @@ class Opening:
         started = time.monotonic()
 
         def applied(name: str) -> None:
-            milliseconds = round((time.monotonic() - started) * 1000)
+            nonlocal started
+            begun, started = started, time.monotonic()
+            milliseconds = round((started - begun) * 1000)
             self.log.emit("migration.applied", number=int(name[:4]), name=name, durationMs=milliseconds)
 
         try:

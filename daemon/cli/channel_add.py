@@ -232,6 +232,8 @@ def webhook(endpoint: str | None, generate_secret: bool, **common: Any) -> None:
     """An HTTP endpoint of yours; asks for the signing secret."""
     adding = Adding("WEBHOOK", common)
     adding.option("url", endpoint)
+    if "url" not in adding.config:
+        raise Failure("It is not said where messages are to be posted", USAGE, hint="add --endpoint URL")
     if generate_secret:
         adding.generate("secret", "whsec_" + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode())
         # The check is a signed ping: a receiver that verifies it has to know the secret before.

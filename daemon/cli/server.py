@@ -158,12 +158,12 @@ def _start_detached(home: Home, port: int | None, log_level: str | None, passwor
     with os.fdopen(reading, "rb") as pipe:
         ready = pipe.read() == b"ready\n"
     said = child.stderr.read().decode(errors="replace").strip() if child.stderr else ""
-    if not ready:
-        code = child.wait()
-        raise Failure(said.removeprefix("error: ") or "The daemon ended before it was ready", max(code, FAILED))
-    child.returncode = 0  # it lives on; nobody waits for it
-    for line in said.splitlines():
+    notes, _, error = f"\n{said}".partition("\nerror: ")
+    for line in notes.split("\n")[1:]:
         note(line)
+    if not ready:
+        raise Failure(error or "The daemon ended before it was ready", max(child.wait(), FAILED))
+    child.returncode = 0  # it lives on; nobody waits for it
     info = read_info(home)
     click.echo(f"the daemon is running at {info.url if info else '?'} (pid {child.pid})")
 

@@ -82,7 +82,8 @@ async def _heard(api_url: str, token: str) -> list[_Chat]:
         if not answer.good:
             raise refusal(answer.status, answer.headers, http.wall(), said=said.description, secrets=(token,))
     except SendFailed as failure:
-        raise Failure(f"The chat cannot be looked for: {failure.reason}", FAILED, hint=_BY_HAND) from None
+        hint = "correct the bot token, or --api-url" if failure.permanent else "try again when it can be reached"
+        raise Failure(f"The chat cannot be looked for: {failure.reason}", FAILED, hint=hint) from None
     except msgspec.ValidationError:
         raise Failure("What answers there is no Bot API", FAILED, hint="correct --api-url") from None
     finally:

@@ -207,7 +207,7 @@ AGENT_TERMINATED = ErrorKind(
 INVALID_CHANNEL_CONFIG = ErrorKind(
     "INVALID_CHANNEL_CONFIG",
     "The channel does not work with this configuration",
-    "Correct the configuration; `detail` says what the service answered.",
+    "Correct what `detail` names and try again, or try again once the service can be reached.",
 )
 MIN_CHANNELS_REQUIRED = ErrorKind(
     "MIN_CHANNELS_REQUIRED",

@@ -126,7 +126,23 @@ def test_a_wrong_token_exits_1_with_one_line_in_the_services_words(
     searched = add(daemon, "telegram", {"botToken": "9:WRONG", "apiUrl": telegram.url})
     assert searched.code == 1
     assert searched.err.splitlines()[-1].startswith("error: The chat cannot be looked for: HTTP 401: Unauthorized")
+    assert searched.err.endswith("correct the bot token, or --api-url\n")
     assert "WRONG" not in searched.err
+
+
+def test_where_no_bot_api_can_be_reached_the_search_for_the_chat_says_to_try_again(daemon: DaemonProcess) -> None:
+    with FakeTelegram(BOT_TOKEN) as gone:
+        config = {"botToken": BOT_TOKEN, "apiUrl": gone.url}
+    refused = add(daemon, "telegram", config)
+    assert refused.code == 1
+    assert "connection refused" in refused.err
+    assert refused.err.endswith("try again when it can be reached\n")
+
+
+def test_a_webhook_without_an_endpoint_is_refused_before_a_secret_is_made(daemon: DaemonProcess) -> None:
+    refused = quiet(daemon.cli("channel", "add", "webhook", "--generate-secret"))
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.endswith("add --endpoint URL\n")
 
 
 def test_generated_topics_are_private_and_shown_once(daemon: DaemonProcess, ntfy: FakeNtfy) -> None:

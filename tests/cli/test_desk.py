@@ -106,6 +106,16 @@ def test_without_terminal_and_password_one_is_made_and_removed_at_its_first_use(
     assert not file.exists()
 
 
+def test_a_detached_first_start_that_fails_says_one_error_and_where_the_password_is(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = cli(home, "start", "--detach", "--port", port, DAEMON_MASTER_PASSWORD=None)
+    said, error = ended.err.splitlines()
+    assert (ended.code, ended.out) == (1, "")
+    assert said.startswith(f"note: The master password is in {home / 'initial-password'}")
+    assert error.startswith(f"error: cannot listen on 127.0.0.1:{port}")
+
+
 def test_start_piped_into_jq_prints_json_lines_with_the_ready_line(start: Start) -> None:
     daemon = start()
     assert set(daemon.ready) >= {"ts", "level", "event", "url", "socket", "home", "logFile", "pid", "version"}
