@@ -11,7 +11,7 @@ from daemon.domain.events import Event
 from daemon.domain.filters import EventFilter
 from daemon.services.audit import Audit
 from daemon.web.limits import EVENT_STREAM, TRANSPORT
-from daemon.web.ring import Ring, frame
+from daemon.web.ring import CHUNK, Ring, frame
 
 TICK_SECONDS = 0.5
 """Between two looks at every stream."""
@@ -254,9 +254,17 @@ class Stream:
             head = self._hub.head
             which = EventFilter(after=self.position, session_id=self.session_id)
             events = await self._hub.audit.find(which, _BATCH)
-        newest = events[-1].seq if events else 0
-        self.position = newest if len(events) == _BATCH else max(newest, head)
-        return b"".join(map(frame, events))
+        frames, size = list[bytes](), 0
+        for event in events:
+            # What is sent stays in memory for as long as the client does not read it, and events may be large.
+            if size >= CHUNK:
+                break
+            frames.append(frame(event))
+            size += len(frames[-1])
+            self.position = event.seq
+        if len(frames) == len(events) < _BATCH:
+            self.position = max(self.position, head)
+        return b"".join(frames)
 
     async def _send(self, send: Any, body: bytes) -> None:
         """Send, which waits for as long as the client leaves too much unread."""

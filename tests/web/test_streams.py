@@ -14,6 +14,7 @@ import pytest
 
 from daemon.domain.changes import Outcome, Scope
 from daemon.domain.events import SYSTEM, Event
+from daemon.domain.facts.agents import AgentReport
 from daemon.domain.facts.sessions import SessionUpdated
 from daemon.web.streams import StreamLimits
 from tests.support.daemon_process import PASSWORD, DaemonProcess, wait_for
@@ -263,6 +264,22 @@ def write_much(live: LiveDaemon, count: int = 450) -> None:
     for number in range(count // 2):
         for verb in ("suspend", "activate"):
             live.owner.post(f"/v1/agents/{agent}/{verb}", json={"reason": f"{number} ".ljust(450, "x")})
+
+
+def test_of_large_events_no_more_is_held_for_a_client_that_does_not_read_than_of_small_ones(live: LiveDaemon) -> None:
+    report = AgentReport(
+        session_id=live.new_session()["id"], reference_id=None, title=None, details={"a": "x" * 16_000}
+    )
+    outcome = Outcome(answer=None, facts=(report,) * 100)
+    live.call(lambda daemon: daemon.parts.store.change(Scope(), lambda _rows, _now: outcome, SYSTEM))
+    with silent(live):
+        wait_for(lambda: open_streams(live) == 1)
+        (stream,) = streams(live)._readers[None]
+        held = wait_for(lambda: stream._sending and stream._transport.get_write_buffer_size())
+        assert held < 256 * 1024
+    late = follow(live, Last_Event_ID="0")
+    late.wait(lambda: late.types.count(report.type) == 100)
+    assert late.ids == list(range(1, late.ids[-1] + 1))
 
 
 def test_a_client_that_does_not_read_is_cut_off_and_resumes(launch: Launch) -> None:
