@@ -87,7 +87,7 @@ class Deliverer:
             if not self._has_room(delivery.level):
                 break
             route = self._notifications.route(delivery, targets)
-            if self._may_begin(route):
+            if self._may_begin(route, busy):
                 self._running[delivery.id] = asyncio.create_task(self._deliver(delivery, route))
                 begun = True
         return begun
@@ -95,13 +95,16 @@ class Deliverer:
     def _has_room(self, level: Level) -> bool:
         return len(self._running) < (2 * IN_FLIGHT if level == "CRITICAL" else IN_FLIGHT)
 
-    def _may_begin(self, route: Sequence[Target]) -> bool:
-        """Return whether a round makes sense now: the first channel that is not paused has room."""
+    def _may_begin(self, route: Sequence[Target], busy: Sequence[str]) -> bool:
+        """Return whether a round makes sense now: the first channel that is not paused has room.
+
+        Channels that were busy a moment ago stay so: what is more urgent was left out on their account.
+        """
         for target in route:
             if target.config is None:
                 continue
             if self._rates.wait(target.channel.id) == 0:
-                return self._rates.take(target.channel.id, target.channel.type)
+                return target.channel.id not in busy and self._rates.take(target.channel.id, target.channel.type)
         # Without a readable channel the round only records that; with paused ones alone it waits.
         return all(target.config is None for target in route)
 
