@@ -351,6 +351,7 @@ def test_the_korean_messages_of_a_renewal_and_of_its_rejection(phone: FakeTelegr
     live = launch(DAEMON_NOTIFICATIONS_LOCALE="ko")
     add(live, telegram(phone, events=["SESSION_RENEWED", "SESSION_RENEWAL_REJECTED"]))
     session = renewed(live, "매매_봇*1*")
+    phone.wait(lambda: phone.messages)
     live.owner.delete(f"/v1/sessions/{session['id']}").raise_for_status()
     phone.wait(lambda: len(phone.messages) == 2)
     first, second = (one.sent for one in phone.messages.values())
