@@ -98,7 +98,7 @@ class Deliverer:
     def _may_begin(self, route: Sequence[Target], busy: Sequence[str]) -> bool:
         """Return whether a round makes sense now: the first channel that is not paused has room.
 
-        One that was busy when this look began stays so: what it may send next is not for the less urgent.
+        Channels that were busy a moment ago stay so: what is more urgent was left out on their account.
         """
         for target in route:
             if target.config is None:

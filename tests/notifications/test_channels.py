@@ -31,6 +31,7 @@ from tests.support.owner import (
     webhook,
 )
 from tests.support.services import Garbage, Status, TooMany
+from tests.support.services.base import Reply, json_reply
 from tests.support.services.discord import FakeDiscord
 from tests.support.services.ntfy import FakeNtfy
 from tests.support.services.telegram import FakeTelegram
@@ -97,16 +98,17 @@ def test_an_ntfy_channel_is_added_only_if_its_server_is_well(push: FakeNtfy, liv
     assert shown == {"serverUrl": push.url, "topic": "***", "authToken": "***", "replyTopic": "***"}
 
 
-@pytest.mark.parametrize("answer", [{"healthy": False}, {"other": 1}])
-def test_an_ntfy_server_that_is_not_well_is_refused(live: LiveDaemon, answer: dict[str, Any]) -> None:
+def test_an_ntfy_server_that_is_not_well_is_refused(live: LiveDaemon) -> None:
     class Unwell(FakeNtfy):
-        def answer(self, _request: Any) -> Any:
-            from tests.support.services.base import json_reply
+        said: Any = None
 
-            return json_reply(200, answer)
+        def answer(self, _request: Any) -> Reply:
+            return json_reply(200, self.said)
 
     with Unwell() as fake:
-        refused(live, ntfy(fake), "not healthy" if "healthy" in answer else "not an answer of ntfy")
+        for said, reason in (({"healthy": False}, "not healthy"), ({"other": 1}, "not an answer of ntfy")):
+            fake.said = said
+            refused(live, ntfy(fake), reason)
 
 
 def test_a_webhook_is_added_only_if_it_accepts_a_signed_ping(
@@ -125,9 +127,8 @@ def test_a_webhook_is_added_only_if_it_accepts_a_signed_ping(
     assert ping.body["type"] == "ping"
 
 
-@pytest.mark.parametrize(
-    ("change", "path"),
-    [
+def test_what_is_no_channel_is_refused(live: LiveDaemon) -> None:
+    for change, path in (
         ({"type": "PIGEON"}, "type"),
         ({"name": ""}, "name"),
         ({"name": "two\nlines"}, "name"),
@@ -139,12 +140,10 @@ def test_a_webhook_is_added_only_if_it_accepts_a_signed_ping(
         ({"config": []}, "config"),
         ({"config": {"url": "x" * 20_000}}, "config"),
         ({"enabled": False}, "enabled"),
-    ],
-)
-def test_what_is_no_channel_is_refused(live: LiveDaemon, change: dict[str, Any], path: str) -> None:
-    answer = live.owner.post(CHANNELS, json={"type": "WEBHOOK", "name": "x", "config": {}, **change})
-    assert (answer.status_code, answer.json()["code"]) == (400, "VALIDATION_ERROR"), answer.text
-    assert path in [one["path"] for one in answer.json()["errors"]]
+    ):
+        answer = live.owner.post(CHANNELS, json={"type": "WEBHOOK", "name": "x", "config": {}, **change})
+        assert (answer.status_code, answer.json()["code"]) == (400, "VALIDATION_ERROR"), answer.text
+        assert path in [one["path"] for one in answer.json()["errors"]]
     assert live.owner.get(CHANNELS).json() == []
 
 
