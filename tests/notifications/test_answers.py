@@ -10,40 +10,26 @@ import pytest
 
 from tests.support.daemon_process import PASSWORD, DaemonProcess, wait_for
 from tests.support.live import FakeTime, LiveDaemon
-from tests.support.owner import CHANNELS, add, discord, drained, ntfy, publish, renewed, telegram, told, webhook
+from tests.support.owner import (
+    CHANNELS,
+    RENEWED,
+    add,
+    answers,
+    drained,
+    newest,
+    press,
+    publish,
+    renewed,
+    state,
+    telegram,
+)
 from tests.support.services.base import ClosedError, Reply
-from tests.support.services.discord import FakeDiscord
-from tests.support.services.ntfy import FakeNtfy
-from tests.support.services.telegram import FakeTelegram, Message
+from tests.support.services.telegram import FakeTelegram
 from tests.support.services.webhook import FakeWebhook
 
 Launch = Callable[..., LiveDaemon]
-RENEWED = {"events": ["SESSION_RENEWED"]}
 SEEN = {"events": ["SESSION_RENEWED", "OWNER_ANSWERED"]}
 PUBLIC = {"DAEMON_SERVER_PUBLIC_URL": "https://daemon.example"}
-
-
-def newest(phone: FakeTelegram, title: str = "Session renewed") -> Message:
-    """The newest message with this title, once it is there."""
-    return phone.wait(lambda: [one for one in phone.messages.values() if title in one.sent.plain])[-1]  # type: ignore[no-any-return]
-
-
-def press(phone: FakeTelegram, message: Message, button: str, **who: int) -> str:
-    """Press a button and return what the presser is told."""
-    query = phone.press(message.message_id, button, **who)
-    return str(phone.wait(lambda: phone.answers.get(query))["text"])
-
-
-def state(live: LiveDaemon, session: dict[str, Any]) -> tuple[int, str | None]:
-    """What the agent's next request gets."""
-    answer = live.agent(session["token"]).get("/v1/session")
-    return answer.status_code, answer.json().get("code")
-
-
-def answers(live: LiveDaemon) -> list[tuple[str, str]]:
-    """What was chosen and what came of it."""
-    found = live.events(type="OWNER_ANSWERED")
-    return [(one["details"]["answer"], one["details"]["outcome"]) for one in found]
 
 
 def test_reject_on_the_phone_ends_the_session_at_once_and_the_message_says_so(
@@ -298,77 +284,6 @@ def test_a_crash_between_a_press_and_its_answer_loses_nothing(method: str, tmp_p
             daemon.stop()
 
 
-def tapped(push: FakeNtfy, title: str = "Session renewed") -> dict[str, Any]:
-    """The newest ntfy message with this title, once it is there."""
-    return push.wait(lambda: [one for one in push.messages["alerts-x1"] if one.get("title") == title])[-1]  # type: ignore[no-any-return]
-
-
-def test_a_tap_in_ntfy_rejects_and_its_token_acts_once(push: FakeNtfy, live: LiveDaemon) -> None:
-    add(live, ntfy(push, **RENEWED))
-    session = renewed(live)
-    message = tapped(push)
-    assert [one["label"] for one in message["actions"]] == ["Reject", "Suspend agent", "Kill switch"]
-    assert not [one for one in message["actions"] if one.get("headers")]
-    push.wait(lambda: push.subscribers("reply-y2"))
-    assert push.tap(message["id"], "Reject") == 200
-    wait_for(lambda: state(live, session) == (401, "SESSION_REVOKED"))
-    push.wait(lambda: "Rejected by the owner" in push.messages["alerts-x1"][-1]["message"])
-    sent = len(push.messages["alerts-x1"])
-    push.tap(message["id"], "Reject")
-    push.tap(message["id"], "Kill switch")
-    live.restart()
-    push.wait(lambda: push.subscribers("reply-y2"))
-    assert answers(live) == [("reject", "rejected")]
-    assert live.owner.get("/v1/admin/kill-switch").json()["state"] == "NORMAL"
-    assert len(push.messages["alerts-x1"]) == sent
-    live.stop()
-
-
-def test_a_tap_while_the_daemon_is_down_counts_when_it_is_up(push: FakeNtfy, live: LiveDaemon) -> None:
-    add(live, ntfy(push, **RENEWED))
-    session = renewed(live)
-    message = tapped(push)
-    drained(live)
-    live.stop()
-    push.tap(message["id"], "Suspend agent")
-    live.start()
-    wait_for(lambda: answers(live) == [("suspend_agent", "agent_suspended")])
-    assert state(live, session) == (403, "AGENT_SUSPENDED")
-    live.stop()
-
-
-def test_garbage_on_the_reply_topic_is_harmless(push: FakeNtfy, live: LiveDaemon) -> None:
-    add(live, ntfy(push, **RENEWED))
-    session = renewed(live)
-    message = tapped(push)
-    push.wait(lambda: push.subscribers("reply-y2"))
-    sent = len(push.messages["alerts-x1"])
-    garbage = ["r:" + "A" * 22, "x:" + "A" * 22, "kill everything", "0", "[]", "é" * 40, "x" * 5000, '{"token": 1}']
-    for text in (*garbage, *garbage):
-        httpx.post(f"{push.url}/reply-y2", content=text.encode(), trust_env=False).raise_for_status()
-    push.tap(message["id"], "Reject")
-    wait_for(lambda: answers(live) == [("reject", "rejected")])
-    assert state(live, session) == (401, "SESSION_REVOKED")
-    push.wait(lambda: len(push.messages["alerts-x1"]) == sent + 1)
-    live.stop()
-
-
-def test_a_reply_topic_that_ends_at_once_is_not_asked_without_a_pause(live: LiveDaemon) -> None:
-    class Curt(FakeNtfy):
-        def _subscribe(self, _request: Any) -> Reply:
-            return Reply(200, b"<html>Sign in to the network</html>")
-
-    with Curt() as push:
-        add(live, ntfy(push))
-        asked: Callable[[], int] = lambda: sum(one.path == "/reply-y2/json" for one in push.requests)  # noqa: E731
-        push.wait(asked)
-        for _ in range(30):
-            live.owner.get("/health")
-            add(live, {**ntfy(push), "name": "more", "config": {**ntfy(push)["config"], "replyTopic": "another"}})
-        assert asked() <= 3
-        live.stop()
-
-
 def test_a_bot_api_that_does_not_hold_a_poll_is_not_asked_without_a_pause(live: LiveDaemon) -> None:
     class Hasty(FakeTelegram):
         def _get_updates(self, _params: Any) -> list[Any]:
@@ -398,143 +313,3 @@ def test_a_locked_out_owner_can_still_stop_everything_from_the_phone(
     assert press(phone, message, "Kill switch") == "🛑 The owner activated the kill switch"
     assert state(live, session) == (503, "SYSTEM_LOCKED")
     live.stop()
-
-
-def test_a_button_is_no_link_and_a_link_is_no_button(
-    hook: FakeWebhook, phone: FakeTelegram, linked: LiveDaemon
-) -> None:
-    session = renewed(linked)
-    link = link_of(hook)
-    add(linked, telegram(phone, priority=9, events=["AGENT_REPORT"]))
-    publish(linked, session)
-    button = newest(phone, "Report of an agent").sent.buttons()[0]
-    token = button["callback_data"].partition(":")[2]
-    for path in (f"/reject/{token}", f"/reject/s:{token}"):
-        assert linked.anonymous.get(path).status_code == 410
-        assert linked.anonymous.post(path).status_code == 410
-    button["callback_data"] = f"r:{link.rpartition('/')[2]}"
-    assert press(phone, newest(phone, "Report of an agent"), "Suspend agent") == "This button no longer works"
-    # What a message did not offer cannot be chosen with its token.
-    button["callback_data"] = f"k:{token}"
-    assert press(phone, newest(phone, "Report of an agent"), "Suspend agent") == "This button no longer works"
-    assert answers(linked) == []
-    assert linked.anonymous.get(link).status_code == 200
-    linked.stop()
-
-
-def link_of(hook: FakeWebhook) -> str:
-    """The path of the newest reject link."""
-    hook.wait(lambda: "SESSION_RENEWED" in told(hook))
-    url = str(hook.messages[-1].body["data"]["rejectUrl"])
-    assert url.startswith("https://daemon.example/reject/")
-    return url.removeprefix("https://daemon.example")
-
-
-@pytest.fixture
-def linked(hook: FakeWebhook, launch: Launch, time: FakeTime) -> LiveDaemon:
-    """A daemon with a public URL whose links arrive at the webhook."""
-    live = launch(time=time, **PUBLIC)
-    add(live, webhook(hook, **RENEWED))
-    return live
-
-
-def test_looking_at_a_reject_link_changes_nothing(hook: FakeWebhook, linked: LiveDaemon) -> None:
-    session = renewed(linked, "<script>alert(1)</script>")
-    path = link_of(hook)
-    events = len(linked.events())
-    for headers in ({}, {"Host": "daemon.example"}, {"Origin": "null"}, {"Purpose": "prefetch"}):
-        page = linked.anonymous.get(path, headers=headers)
-        assert page.status_code == 200, page.text
-        assert page.headers["content-type"] == "text/html; charset=utf-8"
-        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.text
-        assert "<script" not in page.text
-        assert session["id"] in page.text
-        assert path.rpartition("/")[2] not in page.text
-        policy = page.headers["content-security-policy"]
-        assert {"default-src 'none'", "form-action 'self'"} <= set(policy.split("; "))
-        assert (page.headers["referrer-policy"], page.headers["cache-control"]) == ("no-referrer", "no-store")
-    assert linked.anonymous.head(path).status_code == 405
-    assert linked.anonymous.get(path, headers={"Host": "evil.example"}).status_code == 403
-    assert len(linked.events()) == events
-    assert state(linked, session) == (200, None)
-
-
-def test_the_button_of_a_reject_link_rejects_once(hook: FakeWebhook, linked: LiveDaemon) -> None:
-    ways: list[dict[str, Any]] = [
-        {},
-        {"data": {"any": "field"}},
-        {"headers": {"Origin": "null"}},
-        {"headers": {"Host": "daemon.example"}},
-    ]
-    for number, sent in enumerate(ways, 1):
-        session = renewed(linked)
-        hook.wait(lambda number=number: len(told(hook)) == number)
-        path = link_of(hook)
-        assert linked.anonymous.post(path, json={"a": 1}).status_code in {400, 415}
-        assert state(linked, session) == (200, None)
-        page = linked.anonymous.post(path, **sent)
-        assert (page.status_code, "Rejected" in page.text) == (200, True)
-        assert state(linked, session) == (401, "SESSION_REVOKED")
-        for again in (linked.anonymous.post(path, **sent), linked.anonymous.get(path)):
-            assert again.status_code == 410
-            assert "This link no longer works" in again.text
-            assert "content-security-policy" in again.headers
-        found = linked.events(type="OWNER_ANSWERED")
-        assert len(found) == number
-        assert found[-1]["details"] == {
-            "channelId": None,
-            "channel": "link",
-            "answer": "reject",
-            "outcome": "rejected",
-            "who": "127.0.0.1",
-        }
-
-
-def test_a_dead_link_is_a_page_that_does_not_say_why(hook: FakeWebhook, linked: LiveDaemon, time: FakeTime) -> None:
-    session = renewed(linked)
-    path = link_of(hook)
-    unknown = linked.anonymous.get("/reject/" + "A" * 22)
-    assert unknown.status_code == 410
-    time.advance(3600)
-    pages = [linked.anonymous.get(path), linked.anonymous.post(path)]
-    for strange in ("x", "A" * 500, "..%2f", "é", "k:" + "A" * 22):
-        pages.append(linked.anonymous.post(f"/reject/{strange}"))
-    assert [(page.status_code, page.text) for page in pages[:4]] == [(410, unknown.text)] * 4
-    assert all(400 <= page.status_code < 500 for page in pages)
-    assert linked.events(type="OWNER_ANSWERED") == []
-    assert linked.owner.get(f"/v1/sessions/{session['id']}").json()["revokedAt"] is None
-
-
-def test_rejecting_ends_every_other_token_of_the_session(
-    hook: FakeWebhook, phone: FakeTelegram, linked: LiveDaemon, time: FakeTime
-) -> None:
-    session = renewed(linked)
-    first = link_of(hook)
-    add(linked, telegram(phone, priority=9, **RENEWED))
-    time.advance(150)
-    linked.agent(session["token"]).put(f"/v1/sessions/{session['id']}/renew").raise_for_status()
-    message = newest(phone)
-    (second,) = (one["url"] for one in message.sent.buttons() if "url" in one)
-    other = renewed(linked)
-    third = phone.wait(lambda: newest(phone) if newest(phone) is not message else None)
-    assert linked.anonymous.post(first).status_code == 200
-    assert linked.anonymous.get(second.removeprefix("https://daemon.example")).status_code == 410
-    assert press(phone, message, "Keep") == "Already answered"
-    assert state(linked, other) == (200, None)
-    assert press(phone, third, "Reject").startswith("⛔ Rejected")
-    linked.stop()
-
-
-def test_the_tokens_of_links_and_buttons_are_stored_as_hashes_and_logged_nowhere(
-    hook: FakeWebhook, phone: FakeTelegram, team: FakeDiscord, linked: LiveDaemon
-) -> None:
-    add(linked, telegram(phone, priority=9, events=["SESSION_CREATED"]))
-    add(linked, discord(team, priority=-1))
-    renewed(linked)
-    path = link_of(hook)
-    linked.anonymous.get(path)
-    button = newest(phone, "Session created").sent.buttons()[0]["callback_data"]
-    linked.stop()
-    files = [file.read_bytes() for file in linked.root.rglob("*") if file.is_file()]
-    for token in (path.rpartition("/")[2], button.partition(":")[2]):
-        assert not [content for content in files if token.encode() in content]

@@ -7,9 +7,10 @@ from daemon.running import Daemon
 from tests.support.live import LiveDaemon
 from tests.support.services.discord import FakeDiscord
 from tests.support.services.ntfy import FakeNtfy
-from tests.support.services.telegram import FakeTelegram
+from tests.support.services.telegram import FakeTelegram, Message
 from tests.support.services.webhook import FakeWebhook
 
+RENEWED = {"events": ["SESSION_RENEWED"]}
 CHANNELS = "/v1/owner/notification-channels"
 WEBHOOK_SECRET = "whsec_" + "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3I="
 
@@ -82,3 +83,26 @@ def attempts(live: LiveDaemon, **filters: str) -> list[dict[str, Any]]:
     """Return the delivery log, oldest first."""
     found: list[dict[str, Any]] = live.owner.get("/v1/owner/notifications", params={"limit": 200, **filters}).json()
     return found[::-1]
+
+
+def newest(phone: FakeTelegram, title: str = "Session renewed") -> Message:
+    """The newest message with this title, once it is there."""
+    return phone.wait(lambda: [one for one in phone.messages.values() if title in one.sent.plain])[-1]  # type: ignore[no-any-return]
+
+
+def press(phone: FakeTelegram, message: Message, button: str, **who: int) -> str:
+    """Press a button and return what the presser is told."""
+    query = phone.press(message.message_id, button, **who)
+    return str(phone.wait(lambda: phone.answers.get(query))["text"])
+
+
+def state(live: LiveDaemon, session: dict[str, Any]) -> tuple[int, str | None]:
+    """What the agent's next request gets."""
+    answer = live.agent(session["token"]).get("/v1/session")
+    return answer.status_code, answer.json().get("code")
+
+
+def answers(live: LiveDaemon) -> list[tuple[str, str]]:
+    """What was chosen and what came of it."""
+    found = live.events(type="OWNER_ANSWERED")
+    return [(one["details"]["answer"], one["details"]["outcome"]) for one in found]
