@@ -29,6 +29,7 @@ from daemon.services.backups import Backups
 from daemon.services.channel_seals import ChannelSeals
 from daemon.services.channels import Channels, Service
 from daemon.services.kill_switch import KillSwitch
+from daemon.services.latch import Latch
 from daemon.services.notifications import Notifications as Outbox
 from daemon.services.owner import PASSWORD_KEY, OwnerAuth, set_initial_password
 from daemon.services.sessions import Sessions
@@ -68,6 +69,7 @@ class Parts(msgspec.Struct):
     workers: Workers
     rates: SessionRates
     messenger: Messenger
+    latch: Latch
     app: Litestar
 
     def envelope(self, port: int | None) -> Envelope:
@@ -81,7 +83,7 @@ class Parts(msgspec.Struct):
             clock=self.clock,
             hosts=hosts,
             global_rpm=server.global_rpm,
-            locked=lambda: self.services.kill_switch.is_on,
+            locked=lambda: self.latch.is_closed,
         )
 
 
@@ -176,7 +178,8 @@ async def wire(
     streams = Streams(audit, (await store.head()).seq, stream_limits)
     bus.listen(streams.publish)
     bus.listen(lambda event: _end_streams(event, streams))
-    messages = _messages(home, config, store, log)
+    latch = Latch(store)
+    messages = _messages(home, config, store, log, latch)
     services = Services(
         owner=await _owner(home, store, hasher, security),
         auth=SessionAuth(store, signer, security),
@@ -185,7 +188,7 @@ async def wire(
         audit=audit,
         admin=Admin(store, signer, security, about),
         backups=Backups(store, home.backups),
-        kill_switch=KillSwitch(store, security),
+        kill_switch=KillSwitch(store, security, latch),
         channels=messages.channels,
         notifications=messages.notifications,
         answers=messages.answers,
@@ -194,7 +197,8 @@ async def wire(
         stop=stop,
     )
     rates = SessionRates(config.server.session_rpm, clock)
-    parts = Parts(config, log, clock, store, hasher, services, workers, rates, messages.messenger, make_app(rates))
+    app, messenger = make_app(rates), messages.messenger
+    parts = Parts(config, log, clock, store, hasher, services, workers, rates, messenger, latch, app)
     _add_workers(parts, bus)
     return parts
 
@@ -222,11 +226,11 @@ class _Messages(msgspec.Struct):
     messenger: Messenger
 
 
-def _messages(home: Home, config: Config, store: SQLiteStore, log: Log) -> _Messages:
+def _messages(home: Home, config: Config, store: SQLiteStore, log: Log, latch: Latch) -> _Messages:
     settings = config.notifications
     seals = ChannelSeals(SealKey(home.seal_key_file))
     outbox = Outbox(store, settings, seals, config.server.public_url)
-    answers = Answers(store)
+    answers = Answers(store, latch)
     messenger = Messenger(outbox, answers, store.clock, log)
     service = Service(messenger.check, messenger.send)
     return _Messages(Channels(store, settings, seals, service), outbox, answers, messenger)

@@ -19,8 +19,6 @@ LEVELS: dict[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 """Levels by name, in the numbers of the standard library's `logging`."""
 SEVERITY_LEVEL: dict[str, Level] = {"info": "info", "warning": "warning", "critical": "error"}
 """The level of an audit event's line by the event's severity."""
-FIXED_KEYS = ("ts", "level", "event", "requestId", "sessionId", "agentId")
-"""The keys that come first on each line; the three ids only where they apply."""
 AUDIT_FIELDS = ("seq", "timestamp", "actor", "ipAddress")
 """What the line of an audit event carries before the event's own details."""
 

@@ -20,6 +20,7 @@ from daemon.lock import RunInfo
 from daemon.log import Log
 from daemon.opening import Opening
 from daemon.services.kill_switch import KillSwitch
+from daemon.services.latch import Latch
 from daemon.startup import StartError, log_again, notify, step
 from daemon.web.envelope import Envelope
 from daemon.web.server import Server, bind_tcp, bind_unix
@@ -120,7 +121,8 @@ class Daemon:
         """
         async with self._stack:
             await self._opening.open()
-            switch = KillSwitch(self._opening.store, self.loaded.config.security)
+            store = self._opening.store
+            switch = KillSwitch(store, self.loaded.config.security, Latch(store))
             return await switch.activate(reason, Origin("cli"))
 
     async def _start(self) -> None:

@@ -17,6 +17,8 @@ import pytest
 from tests.support.daemon_process import PASSWORD, DaemonProcess, cli, wait_for
 from tests.support.http import load, request
 from tests.support.live import LiveDaemon
+from tests.support.owner import add, telegram
+from tests.support.services.telegram import FakeTelegram
 from tests.support.streams import Follower
 
 SWITCH = "/v1/admin/kill-switch"
@@ -237,6 +239,21 @@ def test_a_request_that_is_only_complete_after_the_answer_gets_no_2xx(live: Live
         activate(live)
         slow.sendall(b"{}")
         assert slow.recv(4096).startswith(b"HTTP/1.1 503 ")
+
+
+def test_agents_are_refused_at_once_also_when_it_is_pressed_on_the_phone(live: LiveDaemon) -> None:
+    with FakeTelegram() as phone:
+        add(live, telegram(phone))
+        agent = live.agent(live.new_session()["token"])
+        assert agent.get("/v1/session").status_code == 200
+        phone.wait(lambda: phone.messages)
+        slow = sqlite3.connect(live.home.database, isolation_level=None)
+        slow.execute("BEGIN IMMEDIATE")
+        query = phone.press(next(iter(phone.messages)), "Kill switch")
+        wait_for(lambda: agent.get("/v1/session").status_code == 503, seconds=4)
+        slow.execute("ROLLBACK")
+        phone.wait(lambda: query in phone.answers)
+        assert live.owner.get(SWITCH).json()["reason"] == "answered through phone"
 
 
 def test_an_activation_that_could_not_be_written_leaves_everything_running(live: LiveDaemon) -> None:

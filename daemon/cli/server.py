@@ -29,7 +29,6 @@ from daemon.lock import AlreadyRunning, lock_holder, read_info
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-READY_SECONDS = 60.0
 _POLL = 0.02
 _KILLED_SECONDS = 5.0
 

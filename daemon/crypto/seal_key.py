@@ -40,12 +40,6 @@ class SealKey:
     def __repr__(self) -> str:
         return "SealKey(***)"
 
-    @property
-    def fingerprint(self) -> str | None:
-        """What names the key without telling it; None where there is none."""
-        key = self._load()
-        return _fingerprint(key) if key else None
-
     def seal(self, data: bytes, about: str) -> str:
         """Encrypt with AES-256-GCM (NIST SP 800-38D).
 

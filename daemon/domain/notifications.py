@@ -149,7 +149,7 @@ def _dedup_key(fact: Fact, seq: int) -> str:
 
 
 def takes(channel: Channel, level: Level, event: str, agent_id: str | None, reference_id: str | None) -> bool:
-    """Return whether a channel is to be told of an event by its own filters.
+    """Return whether a channel is to be told of an event by its own filters; `agents` chooses among events of agents.
 
     Args:
         channel: enabled or not.
@@ -160,7 +160,7 @@ def takes(channel: Channel, level: Level, event: str, agent_id: str | None, refe
     if event == "CHANNEL_UNREACHABLE" and reference_id == channel.id:
         return False
     events, agents = _words(channel.events), _words(channel.agents)
-    return (events is None or event in events) and (agents is None or agent_id in agents)
+    return (events is None or event in events) and (agents is None or agent_id is None or agent_id in agents)
 
 
 @lru_cache(256)

@@ -3,7 +3,6 @@
 import hashlib
 
 PREFIX = "wai_sess_"
-BEARER = b"Bearer "
 TICKET_PREFIX = "wai_own_"
 MAX_LENGTH = 1024
 """Characters; a token has about 350."""

@@ -207,6 +207,17 @@ TEMPLATES: dict[str, Template] = {
     ),
 }
 
+CODES: dict[str, Words] = {
+    "ttl": Words("its time was up", "유효 기간 만료"),
+    "idle": Words("it was idle for too long", "장시간 미사용"),
+    "manual_revoke": Words("revoked by the owner", "소유자가 폐기"),
+    "ended_by_agent": Words("ended by the agent", "에이전트가 종료"),
+    "token_reused": Words("a replaced token was used", "교체된 토큰 사용"),
+    "revoke": Words("the session was revoked", "세션 폐기"),
+    "notify": Words("told only", "알림만"),
+}
+"""What the codes mean that `reason` and `action` may have; other reasons are somebody's own words."""
+
 BUTTONS: dict[Action, Words] = {
     "keep": Words("Keep", "유지"),
     "reject": Words("Reject", "거부"),

@@ -154,9 +154,14 @@ async def tell(http: Http, config: TelegramConfig, press: Press, outcome: str, *
     """
     pressed = msgspec.convert(press.reference, Pressed)
     shown = cut(outcome, _DECISION, utf16)
-    await _call(http, config, "answerCallbackQuery", {"callback_query_id": pressed.callback_id, "text": shown})
-    if not edit or pressed.message_id is None or not pressed.text:
-        return
+    try:
+        await _call(http, config, "answerCallbackQuery", {"callback_query_id": pressed.callback_id, "text": shown})
+    finally:  # the message tells it, whether the presser was told or not
+        if edit and pressed.message_id is not None and pressed.text:
+            await _edit(http, config, pressed, shown)
+
+
+async def _edit(http: Http, config: TelegramConfig, pressed: Pressed, shown: str) -> None:
     body: dict[str, Any] = {
         "chat_id": pressed.chat_id,
         "message_id": pressed.message_id,

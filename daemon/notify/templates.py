@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from daemon.domain.notifications import TIMES, Action, Notice, Outcome
-from daemon.notify.catalogue import AGENT, ALREADY, BUTTONS, OUTCOMES, SESSION, TEMPLATES, Locale
+from daemon.notify.catalogue import AGENT, ALREADY, BUTTONS, CODES, OUTCOMES, SESSION, TEMPLATES, Locale
 from daemon.notify.cutting import Size, fit
 from daemon.notify.text import neutralise
 
@@ -53,7 +53,7 @@ class Rendered(NamedTuple):
 def render(notice: Notice, locale: Locale) -> Rendered:
     """Return what a message says: the agent first, the session last, and no line for what is not known."""
     template = TEMPLATES[notice.event]
-    context = notice.context
+    context = {**notice.context, **_meanings(notice.context, locale)}
     agent = _shown("{agentName}", context) or _shown("{agentId}", context)
     lines = [
         (AGENT.in_(locale), agent),
@@ -62,6 +62,12 @@ def render(notice: Notice, locale: Locale) -> Rendered:
     ]
     known = [(label, value) for label, value in lines if value]
     return Rendered(template.emoji, template.tag, template.title.in_(locale), known)
+
+
+def _meanings(context: Mapping[str, Any], locale: Locale) -> dict[str, str]:
+    """Return in words what codes in the context mean."""
+    found = {name: CODES.get(str(context.get(name))) for name in ("reason", "action")}
+    return {name: words.in_(locale) for name, words in found.items() if words is not None}
 
 
 def outcome_text(outcome: Outcome, locale: Locale, action: Action | None = None) -> str:

@@ -1,6 +1,7 @@
 """Answers from the phone and through the reject link."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 
 import msgspec
@@ -13,6 +14,7 @@ from daemon.domain.facts.messages import OwnerAnswered
 from daemon.domain.message_views import Rejectable
 from daemon.domain.notifications import Action, Outcome, Press
 from daemon.domain.rows import Answer, Channel
+from daemon.services.latch import Latch
 from daemon.stores.protocol import Store
 
 _OWNER = Origin("owner")
@@ -39,10 +41,12 @@ class Answers:
 
     Args:
         store: the engine.
+        latch: refuses agents while everything is being stopped.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, latch: Latch) -> None:
         self._store = store
+        self._latch = latch
         self._strangers: dict[tuple[str, str], float] = {}
 
     async def press(self, channels: Sequence[Channel], press: Press) -> Answered:
@@ -64,7 +68,9 @@ class Answers:
         if answer is None or channel is None:
             return Answered("unknown", action)
         decide = partial(answers.press, action=action, channel=channel.name, channel_id=channel.id, who=press.who)
-        return Answered(await self._store.change(_scope(answer, action), decide, _OWNER), action)
+        stops = action == "kill_switch" and answers.refused(answer, action, self._store.clock.now()) is None
+        with self._latch.closing() if stops else nullcontext():
+            return Answered(await self._store.change(_scope(answer, action), decide, _OWNER), action)
 
     async def show(self, token: str) -> Rejectable | None:
         """Return what a link would reject, changing nothing; None where it would reject nothing any more."""

@@ -6,10 +6,11 @@ from daemon.domain import kill_switch
 from daemon.domain.changes import Scope
 from daemon.domain.events import Origin
 from daemon.domain.views import KillSwitchView, Recovery
+from daemon.services.latch import Latch
 from daemon.settings import Security
 from daemon.stores.protocol import Store
 
-ACTIVATION = Scope(values=(kill_switch.KEY,), pick="every", active_agents=True, while_locked=True)
+_ACTIVATION = Scope(values=(kill_switch.KEY,), pick="every", active_agents=True, while_locked=True)
 """What stopping everything needs to see."""
 
 
@@ -19,17 +20,13 @@ class KillSwitch:
     Args:
         store: the engine.
         settings: the security section.
+        latch: refuses agents meanwhile.
     """
 
-    def __init__(self, store: Store, settings: Security) -> None:
+    def __init__(self, store: Store, settings: Security, latch: Latch) -> None:
         self._store = store
         self._settings = settings
-        self._activating = 0
-
-    @property
-    def is_on(self) -> bool:
-        """Whether everything but the owner's way back is refused; true from the moment the owner asks for it."""
-        return self._store.locked or self._activating > 0
+        self._latch = latch
 
     async def show(self) -> KillSwitchView:
         """Return the state."""
@@ -45,12 +42,8 @@ class KillSwitch:
         Raises:
             DaemonError: KILL_SWITCH_ALREADY_ACTIVE.
         """
-        # With very many sessions the transaction takes seconds, in which no agent shall go on.
-        self._activating += 1
-        try:
-            return await self._store.change(ACTIVATION, partial(kill_switch.activate, reason=reason), origin)
-        finally:
-            self._activating -= 1
+        with self._latch.closing():
+            return await self._store.change(_ACTIVATION, partial(kill_switch.activate, reason=reason), origin)
 
     async def recover(self, origin: Origin) -> Recovery:
         """Begin or end the recovery; only agents that the switch suspended come back, sessions stay revoked.

@@ -1,6 +1,7 @@
 """Live events as Server-Sent Events (WHATWG HTML, section 9.2): one hub, and a reader for each open stream."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -146,8 +147,11 @@ class Streams:
         for stream in streams:
             stream.look(now)
         for stream in streams:
-            if not await stream.admits():
-                stream.end(_NOT_ADMITTED)
+            # A stream whose session cannot be read ends too: it resumes when the database is back.
+            with contextlib.suppress(DaemonError):
+                if await stream.admits():
+                    continue
+            stream.end(_NOT_ADMITTED)
 
     def end_sessions(self) -> None:
         """End the streams of all sessions, each after its last event."""

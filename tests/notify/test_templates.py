@@ -147,3 +147,17 @@ def test_buttons_are_labelled_in_both_locales() -> None:
 
 def test_a_notice_shows_nothing_of_its_content_in_its_repr() -> None:
     assert repr(Notice(id="1", event="TEST", level="INFO", at=1, context={"a": 1})) == "Notice(1)"
+
+
+@pytest.mark.parametrize(
+    ("event", "context", "en", "ko"),
+    [
+        ("SESSION_EXPIRED", {"reason": "ttl", "expiredAt": 0}, "its time was up", "유효 기간 만료"),
+        ("SESSION_REVOKED", {"reason": "ended_by_agent"}, "ended by the agent", "에이전트가 종료"),
+        ("KILL_SWITCH_ACTIVATED", {"reason": "it went mad"}, "it went mad", "it went mad"),
+    ],
+)
+def test_a_code_is_told_in_words(event: str, context: dict[str, Any], en: str, ko: str) -> None:
+    for locale, words in (("en", en), ("ko", ko)):
+        shown = render(notice(event, **context), locale)  # type: ignore[arg-type]
+        assert words in [value for _, value in shown.lines]
