@@ -31,8 +31,6 @@ from tests.bench.prepare import PASSWORD, Prepared, make_home
 from tests.bench.streams import streams
 from tests.support.http import Answer, load, request, spread
 
-IDLE_SECONDS = 5
-
 
 def renew_requests(made: Prepared, start: int, count: int) -> list[bytes]:
     chosen = made.sessions[start : start + count]
@@ -91,7 +89,7 @@ def flatness(small: Path, large: Path, *, rounds: int, reads: int, many: int) ->
     ]
 
 
-def under_attack(root: Path, *, rounds: int, reads: int) -> list[Row]:
+def under_attack(root: Path, *, rounds: int, reads: int, guesses: int) -> list[Row]:
     """Compare the token check's p99 with and without eight wrong passwords at a time."""
     made = make_home(root, 10, 1000)
     factors: list[float] = []
@@ -99,14 +97,16 @@ def under_attack(root: Path, *, rounds: int, reads: int) -> list[Row]:
         server.measure(check_requests(made, 2000))
         for number in range(rounds):
             calm = server.measure(check_requests(made, reads)).p99_ms
-            factors.append(_p99_under_wrong_passwords(server, made, reads, number) / calm)
+            factors.append(
+                _p99_under_wrong_passwords(server, made, reads, range(number * guesses, (number + 1) * guesses)) / calm
+            )
     return [ratio("token check, p99 during 8 wrong passwords", statistics.median(factors), 3, least=False)]
 
 
-def _p99_under_wrong_passwords(server: Server, made: Prepared, reads: int, number: int) -> float:
+def _p99_under_wrong_passwords(server: Server, made: Prepared, reads: int, numbers: range) -> float:
     async def both() -> list[list[Answer]]:
         guesses = [
-            [request("GET", "/v1/agents", X_Master_Password=f"wrong {number} {one} {guess}") for guess in range(6)]
+            [request("GET", "/v1/agents", X_Master_Password=f"wrong guess {one} {number}") for number in numbers]
             for one in range(8)
         ]
         attack = asyncio.ensure_future(load(server.port, guesses))
@@ -158,19 +158,19 @@ def _status_seconds(root: Path, rounds: int) -> float:
     return statistics.median(times)
 
 
-def memory(root: Path, *, requests: int) -> list[Row]:
+def memory(root: Path, *, requests: int, sessions: int, idle_seconds: int) -> list[Row]:
     """Measure resident memory idle and after many requests, and the processor time of doing nothing."""
-    made = make_home(root, 2000, 20_000)
+    made = make_home(root, sessions // 10, sessions)
     with serving(root) as server:
         before = server.cpu()
-        time.sleep(IDLE_SECONDS)
-        idle_share = (server.cpu() - before) / IDLE_SECONDS * 100
+        time.sleep(idle_seconds)
+        idle_share = (server.cpu() - before) / idle_seconds * 100
         idle = server.stats.memory_info().rss
         tokens = [request("GET", "/v1/session", Authorization=bearer(token)) for _, token in made.sessions]
         for start in range(0, requests, len(tokens)):
             server.measure(tokens[: min(len(tokens), requests - start)])
         after = server.stats.memory_info().rss
-    cached = min(20_000, requests)
+    cached = min(sessions, requests)
     allowed = idle * 1.2 + cached * 800
     return [
         ratio("resident memory, idle", idle / 2**20, 110, least=False, unit=" MiB"),
@@ -189,16 +189,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")
     options = parser.parse_args(arguments)
     quick = options.quick
-    rounds, reads, writes, many = (1, 1600, 320, 2000) if quick else (7, 16_000, 1200, 100_000)
+    rounds, reads, writes, many = (1, 640, 160, 2000) if quick else (7, 16_000, 1200, 100_000)
+    requests, sessions = (1000, 1000) if quick else (1_000_000, 20_000)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         parts: list[Callable[[], list[Row]]] = [
             lambda: routes(root / "routes", rounds=rounds, reads=reads, writes=writes),
             lambda: flatness(root / "small", root / "large", rounds=rounds, reads=reads, many=many),
-            lambda: under_attack(root / "attack", rounds=rounds, reads=reads),
+            lambda: under_attack(root / "attack", rounds=rounds, reads=reads, guesses=1 if quick else 6),
             lambda: starting(root / "empty", root / "large", rounds=min(rounds, 5)),
-            lambda: streams(root / "streams", rounds=min(rounds, 3), seconds=2 if quick else 10),
-            lambda: memory(root / "memory", requests=4000 if quick else 1_000_000),
+            lambda: streams(root / "streams", rounds=min(rounds, 3), seconds=1 if quick else 10),
+            lambda: memory(root / "memory", requests=requests, sessions=sessions, idle_seconds=1 if quick else 5),
         ]
         rows = [row for part in parts for row in part()]
     _report(rows, readme=options.readme)
