@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from tests.support.daemon_process import PASSWORD, DaemonProcess
+from tests.support.daemon_process import PASSWORD, UNTRACED, DaemonProcess
 
 LIMITS = {
+    **UNTRACED,
     "DAEMON_SERVER_GLOBAL_RPM": "0",
     "DAEMON_SERVER_SESSION_RPM": "0",
     "DAEMON_SECURITY_MAX_SESSIONS_PER_AGENT": "1000",

@@ -20,7 +20,7 @@ from daemon.maintenance.restore import Restored, restore
 from daemon.settings import LogSettings
 from tests.maintenance.conftest import Past
 from tests.stores.migration_help import add_agent, first_migrations, insert, upgrade
-from tests.support.daemon_process import REPOSITORY, DaemonProcess, cli, environment
+from tests.support.daemon_process import REPOSITORY, UNTRACED, DaemonProcess, cli, environment
 from tests.support.live import FakeTime, LiveDaemon
 
 
@@ -255,7 +255,7 @@ def test_killed_at_any_step_either_the_old_database_or_the_new_one_is_there_whol
     driver = REPOSITORY / "tests/maintenance/kill_restore.py"
     points = "1000" if campaign else "24"
     command = [sys.executable, str(driver), str(past.crashed), str(past.backup), str(tmp_path / "runs"), points]
-    env = environment(past.crashed)
+    env = environment(past.crashed, **UNTRACED)
     run = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     done = json.loads(run.stdout)

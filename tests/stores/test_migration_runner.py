@@ -28,6 +28,7 @@ from tests.stores.migration_help import (
     upgrade,
     write_migrations,
 )
+from tests.support.daemon_process import untraced
 
 ROOT = Path(__file__).parents[2]
 ONE = "CREATE TABLE one (x);\n"
@@ -42,7 +43,7 @@ def bytes_of(database: Path) -> dict[str, bytes]:
 def run_code(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run Python code in a process of its own."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=ROOT, env=untraced(), capture_output=True, text=True, check=False)
 
 
 # Statements
@@ -431,7 +432,10 @@ def test_runners_at_once_all_end_well_and_apply_each_migration_once(tmp_path: Pa
     )
     command = [sys.executable, "-c", code, str(database)]
     pipe = subprocess.PIPE
-    runs = [subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(4)]
+    runs = [
+        subprocess.Popen(command, cwd=ROOT, env=untraced(), stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        for _ in range(4)
+    ]
     for run in runs:
         assert run.stdout is not None
         assert run.stdout.readline() == "ready\n"
