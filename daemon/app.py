@@ -16,7 +16,7 @@ from daemon.crypto.tokens import TokenSigner
 from daemon.domain.clock import Clock
 from daemon.domain.events import Event, Origin
 from daemon.domain.facts.daemon import KillSwitchActivated, PasswordChanged
-from daemon.domain.notifications import EVENTS
+from daemon.domain.facts.messages import ChannelAdded, ChannelDisabled, ChannelUpdated
 from daemon.home import Home
 from daemon.log import Log
 from daemon.notify.messenger import Messenger
@@ -43,7 +43,7 @@ from daemon.web.envelope import Envelope
 from daemon.web.hosts import HostPolicy
 from daemon.web.middleware.rate import SessionRates
 from daemon.web.streams import TICK_SECONDS, StreamLimits, Streams
-from daemon.workers import Worker, Workers
+from daemon.workers import Workers
 
 FLUSH_SECONDS = 0.9
 SWEEP_SECONDS = 60.0
@@ -55,6 +55,7 @@ SUMMARY_SECONDS = 20.0
 RETENTION_SECONDS = 3600.0
 CHECKPOINT_SECONDS = 3600.0
 CHECKPOINT_EVENTS = 1000
+_OF_CHANNELS = frozenset({ChannelAdded.type, ChannelUpdated.type, ChannelDisabled.type})
 
 
 class Parts(msgspec.Struct):
@@ -254,19 +255,13 @@ def _add_workers(parts: Parts, bus: Bus) -> None:
     services, messenger = parts.services, parts.messenger
     deliver = parts.workers.add("notifications", DELIVER_SECONDS, messenger.deliver)
     listen = parts.workers.add("answers", LISTEN_SECONDS, messenger.listen)
-    bus.listen(lambda event: _wake(event, deliver, listen))
+    store.on_message = deliver.woken.set
+    bus.listen(lambda event: listen.woken.set() if event.type in _OF_CHANNELS else None)
     parts.workers.add("channels", HEALTH_SECONDS, services.channels.check_all)
     parts.workers.add("daily-summary", SUMMARY_SECONDS, services.summary.tell)
     parts.workers.add("retention", RETENTION_SECONDS, services.notifications.purge)
     parts.workers.add("audit-checkpoint", CHECKPOINT_SECONDS, lambda: log_checkpoint(parts))
     parts.workers.add("wal-checkpoint", config.database.checkpoint_interval, store.checkpoint)
-
-
-def _wake(event: Event, deliver: Worker, listen: Worker) -> None:
-    if event.type in EVENTS:
-        deliver.woken.set()
-    elif event.type.startswith("CHANNEL_"):
-        listen.woken.set()
 
 
 async def log_checkpoint(parts: Parts) -> None:

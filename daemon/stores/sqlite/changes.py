@@ -78,8 +78,8 @@ def _is_locked(tx: Transaction) -> bool:
     return tx.locked
 
 
-def write(tx: Transaction, rows: Rows, outcome: Outcome[Any], origin: Origin, telling: Telling) -> None:
-    """Write what was decided: rows first, then its events, then what the owner is to be told of them."""
+def write(tx: Transaction, rows: Rows, outcome: Outcome[Any], origin: Origin, telling: Telling) -> bool:
+    """Write what was decided: rows first, then its events, then messages about them; return whether there are any."""
     raw = tx.raw
     if outcome.new_agent is not None:
         agents.insert(raw, outcome.new_agent)
@@ -104,8 +104,7 @@ def write(tx: Transaction, rows: Rows, outcome: Outcome[Any], origin: Origin, te
     _write_messages(tx, outcome)
     seq = tx.chain.head.seq
     tx.chain.append(outcome.facts, origin)
-    if telling.enabled:
-        _tell(tx, outcome.facts, seq, telling.dedup_ttl)
+    return telling.enabled and _tell(tx, outcome.facts, seq, telling.dedup_ttl)
 
 
 def _write_messages(tx: Transaction, outcome: Outcome[Any]) -> None:
@@ -127,8 +126,9 @@ def _write_messages(tx: Transaction, outcome: Outcome[Any]) -> None:
         answers.end_of_session(tx.raw, outcome.spent_answers_of, tx.now)
 
 
-def _tell(tx: Transaction, facts: Sequence[Fact], seq: int, dedup_ttl: int) -> None:
+def _tell(tx: Transaction, facts: Sequence[Fact], seq: int, dedup_ttl: int) -> bool:
     """Put messages about facts into the outbox; `seq` is that of the event before the first fact."""
+    told = False
     for number, fact in enumerate(facts, seq + 1):
         if level_of(fact) is None:
             continue
@@ -136,3 +136,5 @@ def _tell(tx: Transaction, facts: Sequence[Fact], seq: int, dedup_ttl: int) -> N
             tx.channels = notifications.channels(tx.raw)
         if tx.channels:
             notifications.enqueue(tx.raw, deliveries(fact, number, tx.now, tx.channels), dedup_ttl)
+            told = True
+    return told

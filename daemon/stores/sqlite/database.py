@@ -40,6 +40,7 @@ class Written(msgspec.Struct):
 
     outcome: Outcome[Any]
     rows: Rows
+    told: bool
 
 
 class SQLiteStore(Reads):
@@ -71,6 +72,8 @@ class SQLiteStore(Reads):
         self._schema_version = schema_version(path)
         self.locked = False
         self.telling = changes.Telling()
+        self.on_message: Callable[[], None] = lambda: None
+        """Called when a message was put into the outbox."""
         self.cached = cache.by_token
         self.touch = cache.count
 
@@ -80,8 +83,8 @@ class SQLiteStore(Reads):
         def work(tx: Transaction) -> Written:
             rows = changes.load(tx, scope)
             outcome = decide(rows, tx.now)
-            changes.write(tx, rows, outcome, origin, self.telling)
-            return Written(outcome, rows)
+            told = changes.write(tx, rows, outcome, origin, self.telling)
+            return Written(outcome, rows, told)
 
         written = await self._writer.run(Unit(work, self._committed))
         answer: T = written.outcome.answer
@@ -89,6 +92,8 @@ class SQLiteStore(Reads):
 
     def _committed(self, written: Written) -> None:
         outcome, rows = written.outcome, written.rows
+        if written.told:
+            self.on_message()
         if outcome.values is not None and KILL_SWITCH in outcome.values:
             self.locked = is_on(outcome.values[KILL_SWITCH])
         if outcome.agent is not None:
