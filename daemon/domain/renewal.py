@@ -10,7 +10,6 @@ import msgspec
 from daemon.domain import auto_stop
 from daemon.domain.changes import Outcome, Rows
 from daemon.domain.errors import (
-    INVALID_TOKEN,
     RENEWAL_CONFLICT,
     RENEWAL_LIMIT_REACHED,
     RENEWAL_TOO_EARLY,
@@ -20,8 +19,8 @@ from daemon.domain.errors import (
 from daemon.domain.facts.sessions import SessionExpiringSoon, SessionRenewed, TokenReused
 from daemon.domain.lifecycle import end
 from daemon.domain.rows import Session
-from daemon.domain.sessions import Mint
-from daemon.domain.status import check_alive, check_usable, reject_until, renewable_at, status
+from daemon.domain.sessions import Mint, require_usable
+from daemon.domain.status import reject_until, renewable_at, status
 from daemon.domain.views import RenewedSession
 
 WARN_RENEWALS = 3
@@ -70,11 +69,7 @@ def renew(
     Raises:
         DaemonError: as the session check and the guards do; RENEWAL_CONFLICT after a lost race.
     """
-    session, agent = rows.session, rows.agent
-    if session is None or agent is None:
-        raise DaemonError(INVALID_TOKEN)
-    check_alive(session, now)
-    check_usable(session, agent, now)
+    session = require_usable(rows, now)
     if session.token_hash != presented:
         return Outcome(answer=_answer_of_winner(rows, session, presented, retry_window))
     check_guards(session, now)

@@ -42,6 +42,20 @@ def require(session: Session | None) -> Session:
     return session
 
 
+def require_usable(rows: Rows, now: int) -> Session:
+    """Return the session that an agent asks with, as stored, if it may still be used: the session check once more.
+
+    Raises:
+        DaemonError: as the session check does.
+    """
+    session, agent = rows.session, rows.agent
+    if session is None or agent is None:
+        raise DaemonError(INVALID_TOKEN)
+    check_alive(session, now)
+    check_usable(session, agent, now)
+    return session
+
+
 def _require_active(rows: Rows, now: int, to: State | None) -> Session:
     session = require(rows.session)
     current = status(session, now)
@@ -170,11 +184,7 @@ def end_own(rows: Rows, now: int) -> Outcome[RevokedSession]:
     Raises:
         DaemonError: as the session check does.
     """
-    session, agent = rows.session, rows.agent
-    if session is None or agent is None:
-        raise DaemonError(INVALID_TOKEN)
-    check_alive(session, now)
-    check_usable(session, agent, now)
+    require_usable(rows, now)
     return revoke(rows, now, reason="ended_by_agent")
 
 
@@ -184,11 +194,7 @@ def publish(rows: Rows, now: int, *, body: PublishEvent) -> Outcome[PublishedEve
     Raises:
         DaemonError: as the session check does.
     """
-    session, agent = rows.session, rows.agent
-    if session is None or agent is None:
-        raise DaemonError(INVALID_TOKEN)
-    check_alive(session, now)
-    check_usable(session, agent, now)
+    session = require_usable(rows, now)
     fact = PUBLISHED[body.type](
         agent_id=session.agent_id,
         session_id=session.id,
