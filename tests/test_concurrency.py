@@ -76,7 +76,7 @@ def test_a_request_sent_after_the_acknowledgement_is_refused(live: LiveDaemon, o
 
     async def race() -> tuple[Answer, list[Answer]]:
         port = int(live.url.rpartition(":")[2])
-        batches = [*([use] * 300 for _ in range(7)), [use] * 50 + [renew] + [use] * 200]
+        batches = [*([use] * 750 for _ in range(7)), [use] * 50 + [renew] + [use] * 600]
         busy = asyncio.ensure_future(load(port, batches))
         await asyncio.sleep(0.02)
         ended = (await load(port, [[stop]]))[0][0]
