@@ -232,7 +232,7 @@ class Engine(Store, Protocol):
         ...
 
     async def leads(self, worker: str) -> bool:
-        """Return whether it is for this daemon, of all that share the engine, to run a background task now; never raises."""
+        """Return whether it is for this daemon, of all that share the engine, to run a task now; never raises."""
         ...
 
     async def close(self) -> None:
