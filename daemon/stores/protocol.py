@@ -1,6 +1,6 @@
 """What a service may ask of an engine; every engine answers the same."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -13,49 +13,9 @@ from daemon.domain.filters import AttemptFilter, EventFilter, SessionFilter
 from daemon.domain.pages import Page
 from daemon.domain.rows import Agent, AgentStatus, Answer, Attempt, Channel, Delivery, Session
 from daemon.domain.views import Backlog, ChainHead, EngineStatus
+from daemon.stores.live import LiveSession, SealedAnswer
 
 T = TypeVar("T")
-
-
-class LiveSession(msgspec.Struct, weakref=True):
-    """A session in memory: its row as last committed, its agent, and the activity that is not flushed yet.
-
-    Only the event loop's thread changes it. Whoever holds one sees every later commit.
-
-    Args:
-        session: the row; its activity columns may be stale, the ones here count.
-        agent: shared by all sessions of the agent.
-        counted: requests that are stored.
-        requests: requests that are not.
-        last_activity: Unix seconds, stored or not.
-        used_generation: the newest generation whose token was used, stored or not.
-        rotated_monotonic: when this process saw the current generation made; None if it did not.
-        window_started: monotonic seconds; start of the minute in which `window_requests` is counted.
-        window_requests: requests of that minute, for `requestsPerMinute`.
-    """
-
-    session: Session
-    agent: "LiveAgent"
-    counted: int
-    requests: int
-    last_activity: int | None
-    used_generation: int
-    rotated_monotonic: float | None = None
-    window_started: float = 0.0
-    window_requests: int = 0
-
-
-class LiveAgent(msgspec.Struct, weakref=True):
-    """An agent in memory: its row as last committed."""
-
-    row: Agent
-
-
-class SealedAnswer(msgspec.Struct, frozen=True):
-    """What a holder of the previous token may read: the last renewal's answer, sealed under that token."""
-
-    previous_token_hash: str | None
-    box: bytes | None
 
 
 class BackupFile(msgspec.Struct, frozen=True):
@@ -64,6 +24,41 @@ class BackupFile(msgspec.Struct, frozen=True):
     path: Path
     size_bytes: int
     sha256: str
+
+
+class Telling(msgspec.Struct):
+    """Whether messages are written for facts, and for how long their like is a repetition (seconds)."""
+
+    enabled: bool = True
+    dedup_ttl: int = 300
+
+
+class Elsewhere(msgspec.Struct, frozen=True):
+    """What other daemons on the same engine changed, and this one may remember otherwise.
+
+    Args:
+        values: keys of the key-value store.
+        conversations: agent id and conversation id of each.
+        everything: what was missed is not known; nothing that is remembered may be trusted.
+    """
+
+    values: tuple[str, ...] = ()
+    conversations: tuple[tuple[str, str], ...] = ()
+    everything: bool = False
+
+
+class Chore(msgspec.Struct, frozen=True):
+    """What an engine wants done again and again.
+
+    Args:
+        name: as `GET /v1/admin/status` shows it.
+        seconds: between two runs.
+        run: one run.
+    """
+
+    name: str
+    seconds: float
+    run: Callable[[], Awaitable[object]]
 
 
 class Store(Protocol):
@@ -75,6 +70,11 @@ class Store(Protocol):
     clock: Clock
     locked: bool
     """Whether the kill switch is on, as last committed: set before anybody is answered."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether what is in memory is known to be at most a second older than the rows."""
+        ...
 
     async def change(self, scope: Scope, decide: Decide[T], origin: Origin) -> T:
         """Run one change: load what `scope` names, decide, write, commit; the answer is returned after the commit.
@@ -96,6 +96,10 @@ class Store(Protocol):
 
     async def live_by_id(self, session_id: str) -> LiveSession | None:
         """Return the session with this id."""
+        ...
+
+    async def reread(self, live: LiveSession) -> LiveSession | None:
+        """Return a session as it stands, read again where other daemons may have used it; None if it is gone."""
         ...
 
     def touch(self, live: LiveSession, now: int, generation: int) -> None:
@@ -211,4 +215,26 @@ class Store(Protocol):
 
     async def probe(self) -> None:
         """Prove that rows can be read, and written if the last write failed."""
+        ...
+
+
+class Engine(Store, Protocol):
+    """A store as its wiring sees it."""
+
+    telling: Telling
+    on_message: Callable[[], None]
+    """Called when a message was put into the outbox."""
+    on_elsewhere: Callable[[Elsewhere], None]
+    """Called, on the event loop, when other daemons changed something."""
+
+    def chores(self) -> list[Chore]:
+        """Return what is to be done again and again while the daemon runs."""
+        ...
+
+    async def leads(self, worker: str) -> bool:
+        """Return whether it is for this daemon, of all that share the engine, to run a task now; never raises."""
+        ...
+
+    async def close(self) -> None:
+        """Wait for what is queued, then let go of everything."""
         ...

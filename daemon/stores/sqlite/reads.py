@@ -9,7 +9,7 @@ from daemon.domain.filters import AttemptFilter, EventFilter
 from daemon.domain.pages import Page
 from daemon.domain.rows import Agent, AgentStatus, Answer, Attempt, Channel, Delivery
 from daemon.domain.views import Backlog
-from daemon.stores.protocol import SealedAnswer
+from daemon.stores.live import SealedAnswer
 from daemon.stores.sqlite import agents, answers, events, notifications, sessions, values
 from daemon.stores.sqlite.connection import Readers
 
