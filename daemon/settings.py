@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 _NAME = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
 _HOST = re.compile(rf"({_NAME}|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{{0,4}})?")
 _SQLITE = "sqlite:///"
-_POSTGRESQL = re.compile(r"postgres(?:ql)?://(?:[^/?#]*@)?(?P<server>[^/?#@]*)/[^/?#]+(?:\?[^#]+)?")
+_POSTGRESQL = re.compile(r"postgres(?:ql)?://(?:[^/?#]*@)?[^/?#@]*/[^/?#]+(?:\?[^#]+)?")
 _SECRET_OPTION = re.compile(r"(?<=[?&])([^=&#]*)=([^&#]*)")
 
 
@@ -47,11 +47,10 @@ def _is_sqlite(url: str) -> bool:
 
 
 def _is_postgresql(url: str) -> bool:
-    found = _POSTGRESQL.fullmatch(url) if url.isprintable() and " " not in url else None
-    if found is None:
+    if not url.isprintable() or " " in url or _POSTGRESQL.fullmatch(url) is None:
         return False
     try:
-        urlsplit(f"//{found['server']}").port  # noqa: B018 (says whether it is a port)
+        urlsplit(url).port  # noqa: B018 (raises where it is none)
     except ValueError:
         return False
     return True
