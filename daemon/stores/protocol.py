@@ -9,10 +9,21 @@ import msgspec
 from daemon.domain.changes import Decide, Scope
 from daemon.domain.clock import Clock
 from daemon.domain.events import Event, Origin
-from daemon.domain.filters import AttemptFilter, EventFilter, SessionFilter
+from daemon.domain.filters import AttemptFilter, ConversationFilter, EventFilter, SessionFilter
 from daemon.domain.pages import Page
-from daemon.domain.rows import Agent, AgentStatus, Answer, Attempt, Channel, Delivery, Session
-from daemon.domain.views import Backlog, ChainHead, EngineStatus
+from daemon.domain.rows import (
+    Agent,
+    AgentStatus,
+    Answer,
+    Attempt,
+    Channel,
+    Conversation,
+    ConversationKey,
+    Delivery,
+    Session,
+    TouchedConversation,
+)
+from daemon.domain.views import Backlog, ChainHead, EngineStatus, ProviderCount
 
 T = TypeVar("T")
 
@@ -127,7 +138,7 @@ class Store(Protocol):
         ...
 
     async def events(self, which: EventFilter, limit: int) -> list[Event]:
-        """Return events, oldest first."""
+        """Return events, oldest first unless the filter asks for the newest."""
         ...
 
     async def event_rows(self, after: int, limit: int) -> list[Sequence[Any]]:
@@ -186,6 +197,31 @@ class Store(Protocol):
 
     async def answer(self, token_hash: str) -> Answer | None:
         """Return what may be answered with a token."""
+        ...
+
+    async def conversation(self, key: ConversationKey) -> Conversation | None:
+        """Return a conversation as stored, an expired one too."""
+        ...
+
+    async def conversations(self, which: ConversationFilter, page: Page) -> list[Conversation]:
+        """Return conversations that have not expired, newest first.
+
+        Args:
+            which: the filters.
+            page: its `before` is (created_at, "<agent id>:<conversation id>").
+        """
+        ...
+
+    async def conversation_counts(self, which: ConversationFilter) -> list[ProviderCount]:
+        """Return how many conversations have not expired, by provider and model."""
+        ...
+
+    async def touch_conversations(self, rows: Sequence[TouchedConversation]) -> None:
+        """Store uses that were counted in memory; a conversation that is gone stays gone."""
+        ...
+
+    async def purge_conversations(self, before: int, limit: int) -> int:
+        """Delete at most `limit` conversations that expired before (Unix seconds); return how many."""
         ...
 
     async def active_session_count(self) -> int:
