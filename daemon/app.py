@@ -2,12 +2,11 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 from litestar import Litestar
 
-from daemon import __version__
+from daemon import __version__, engines
 from daemon.bus import Bus
 from daemon.config import Loaded
 from daemon.crypto.passwords import PasswordHasher
@@ -35,8 +34,7 @@ from daemon.services.owner import PASSWORD_KEY, OwnerAuth, set_initial_password
 from daemon.services.sessions import Sessions
 from daemon.services.summary import DailySummary
 from daemon.settings import Config, Notifications, Security
-from daemon.stores.sqlite.changes import Telling
-from daemon.stores.sqlite.database import SQLiteStore, open_store
+from daemon.stores.protocol import Engine, Telling
 from daemon.web.application import make_app
 from daemon.web.context import Services
 from daemon.web.envelope import Envelope
@@ -64,7 +62,7 @@ class Parts(msgspec.Struct):
     config: Config
     log: Log
     clock: Clock
-    store: SQLiteStore
+    store: Engine
     hasher: PasswordHasher
     services: Services
     workers: Workers
@@ -88,12 +86,7 @@ class Parts(msgspec.Struct):
         )
 
 
-def database_path(home: Home, config: Config) -> Path:
-    """Return where the SQLite file is."""
-    return config.database.path or home.database
-
-
-async def open_engine(home: Home, config: Config, clock: Clock, log: Log, bus: Bus) -> SQLiteStore:
+async def open_engine(home: Home, config: Config, clock: Clock, log: Log, bus: Bus) -> Engine:
     """Open the migrated database; events go to the log after their commit.
 
     Raises:
@@ -101,14 +94,7 @@ async def open_engine(home: Home, config: Config, clock: Clock, log: Log, bus: B
     """
     bus.listen(log.audit)
     bus.listen(lambda event: _checkpoint_by_count(log, event))
-    store = await open_store(
-        database_path(home, config),
-        clock,
-        synchronous=config.database.synchronous,
-        cache_sessions=config.database.cache_sessions,
-        announce=bus.announce,
-        failed=lambda error: log.emit("storage.failed", operation="commit", reason=str(error)),
-    )
+    store = await engines.open_engine(home, config, clock, announce=bus.announce, report=log.emit)
     store.telling = Telling(config.notifications.enabled, config.notifications.dedup_ttl)
     return store
 
@@ -124,12 +110,12 @@ def make_hasher(config: Config) -> PasswordHasher:
     return PasswordHasher(security.argon2_memory_kib, security.argon2_time, security.argon2_parallelism)
 
 
-async def is_initialised(store: SQLiteStore) -> bool:
+async def is_initialised(store: Engine) -> bool:
     """Return whether there is a master password."""
     return await store.value(PASSWORD_KEY) is not None
 
 
-async def initialise(store: SQLiteStore, hasher: PasswordHasher, password: str, actor: str) -> bool:
+async def initialise(store: Engine, hasher: PasswordHasher, password: str, actor: str) -> bool:
     """Set the master password unless there is one; return whether it was set.
 
     Raises:
@@ -138,7 +124,7 @@ async def initialise(store: SQLiteStore, hasher: PasswordHasher, password: str, 
     return await set_initial_password(store, hasher, password, Origin(actor))
 
 
-async def matches(store: SQLiteStore, hasher: PasswordHasher, password: str) -> bool:
+async def matches(store: Engine, hasher: PasswordHasher, password: str) -> bool:
     """Return whether this is the master password."""
     stored = await store.value(PASSWORD_KEY)
     return stored is not None and await hasher.verify(stored, password)
@@ -148,7 +134,7 @@ async def wire(
     home: Home,
     loaded: Loaded,
     log: Log,
-    store: SQLiteStore,
+    store: Engine,
     hasher: PasswordHasher,
     *,
     bus: Bus,
@@ -171,7 +157,7 @@ async def wire(
         DaemonError: STORAGE_UNAVAILABLE.
     """
     config, clock = loaded.config, store.clock
-    workers = Workers(clock, log)
+    workers = Workers(clock, log, store.leads)
     signer = TokenSigner(await load_secrets(store))
     security = config.security
     about = About(__version__, os.getpid(), clock.monotonic(), workers.statuses)
@@ -212,7 +198,7 @@ def _end_streams(event: Event, streams: Streams) -> None:
         streams.end_owners()
 
 
-async def _owner(home: Home, store: SQLiteStore, hasher: PasswordHasher, security: Security) -> OwnerAuth:
+async def _owner(home: Home, store: Engine, hasher: PasswordHasher, security: Security) -> OwnerAuth:
     stored = await store.value(PASSWORD_KEY)
     initial = home.initial_password_file
     return OwnerAuth(store, hasher, security, stored or "", lambda: initial.unlink(missing_ok=True))
@@ -227,7 +213,7 @@ class _Messages(msgspec.Struct):
     messenger: Messenger
 
 
-def _messages(home: Home, config: Config, store: SQLiteStore, log: Log, latch: Latch) -> _Messages:
+def _messages(home: Home, config: Config, store: Engine, log: Log, latch: Latch) -> _Messages:
     settings = config.notifications
     seals = ChannelSeals(SealKey(home.seal_key_file))
     outbox = Outbox(store, settings, seals, config.server.public_url)
@@ -246,22 +232,23 @@ def apply_notifications(parts: Parts, settings: Notifications) -> None:
 
 def _add_workers(parts: Parts, bus: Bus) -> None:
     admin_service, store, config = parts.services.admin, parts.store, parts.config
+    services, messenger, workers = parts.services, parts.messenger, parts.workers
     idle_check = min(15.0, config.security.idle_after / 4)
-    parts.workers.add("activity", FLUSH_SECONDS, store.flush)
-    parts.workers.add("sweeper", SWEEP_SECONDS, admin_service.sweep)
-    parts.workers.add("idle", idle_check, admin_service.mark_idle)
-    parts.workers.add("streams", TICK_SECONDS, parts.services.streams.tick)
-    parts.workers.add("clock", CLOCK_SECONDS, ClockWatch(parts).look)
-    services, messenger = parts.services, parts.messenger
-    deliver = parts.workers.add("notifications", DELIVER_SECONDS, messenger.deliver)
-    listen = parts.workers.add("answers", LISTEN_SECONDS, messenger.listen)
+    workers.add("activity", FLUSH_SECONDS, store.flush)
+    workers.add("sweeper", SWEEP_SECONDS, admin_service.sweep, exclusive=True)
+    workers.add("idle", idle_check, admin_service.mark_idle, exclusive=True)
+    workers.add("streams", TICK_SECONDS, services.streams.tick)
+    workers.add("clock", CLOCK_SECONDS, ClockWatch(parts).look)
+    deliver = workers.add("notifications", DELIVER_SECONDS, messenger.deliver, exclusive=True)
+    listen = workers.add("answers", LISTEN_SECONDS, messenger.listen, exclusive=True)
     store.on_message = deliver.woken.set
     bus.listen(lambda event: listen.woken.set() if event.type in _OF_CHANNELS else None)
-    parts.workers.add("channels", HEALTH_SECONDS, services.channels.check_all)
-    parts.workers.add("daily-summary", SUMMARY_SECONDS, services.summary.tell)
-    parts.workers.add("retention", RETENTION_SECONDS, services.notifications.purge)
-    parts.workers.add("audit-checkpoint", CHECKPOINT_SECONDS, lambda: log_checkpoint(parts))
-    parts.workers.add("wal-checkpoint", config.database.checkpoint_interval, store.checkpoint)
+    workers.add("channels", HEALTH_SECONDS, services.channels.check_all, exclusive=True)
+    workers.add("daily-summary", SUMMARY_SECONDS, services.summary.tell, exclusive=True)
+    workers.add("retention", RETENTION_SECONDS, services.notifications.purge, exclusive=True)
+    workers.add("audit-checkpoint", CHECKPOINT_SECONDS, lambda: log_checkpoint(parts))
+    for chore in store.chores():
+        workers.add(chore.name, chore.seconds, chore.run)
 
 
 async def log_checkpoint(parts: Parts) -> None:

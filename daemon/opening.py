@@ -1,12 +1,11 @@
 """Opening a home: the lock, the log, the migrated database and the master password, in this order."""
 
-import asyncio
 import contextlib
 import os
 import sys
 import time
 
-from daemon import __version__, app, config, files
+from daemon import __version__, app, config, engines, files
 from daemon.bus import Bus
 from daemon.config import Loaded
 from daemon.crypto.passwords import PasswordHasher
@@ -17,8 +16,8 @@ from daemon.lock import HomeLock, write_private
 from daemon.log import Log
 from daemon.startup import EXIT_AUTH, EXIT_CONFIG, StartError, make_password, step
 from daemon.stores import sqlite_file
-from daemon.stores.migrate import MigrationError, migrate
-from daemon.stores.sqlite.database import SQLiteStore, newest_event_time
+from daemon.stores.migrate import MigrationError
+from daemon.stores.protocol import Engine
 
 MIGRATION_SECONDS = 600.0
 
@@ -55,7 +54,7 @@ class Opening:
         self._foreground = foreground
         self._logging = False
         self.log: Log
-        self.store: SQLiteStore
+        self.store: Engine
         self.hasher: PasswordHasher
 
     async def open(self) -> bool:
@@ -96,7 +95,7 @@ class Opening:
         """Remove what a backup or a restore left half-made when it was killed; a full disk must not keep it."""
         with contextlib.suppress(OSError):
             files.discard_partials(self.home.backups)
-            files.discard(sqlite_file.staging(app.database_path(self.home, self.loaded.config)))
+            files.discard(sqlite_file.staging(engines.database_path(self.home, self.loaded.config)))
 
     def _open_log(self) -> Log:
         settings = self.loaded.config.log
@@ -119,7 +118,6 @@ class Opening:
         return log
 
     async def _migrate(self) -> None:
-        database = app.database_path(self.home, self.loaded.config)
         started = time.monotonic()
 
         def applied(name: str) -> None:
@@ -129,17 +127,16 @@ class Opening:
             self.log.emit("migration.applied", number=int(name[:4]), name=name, durationMs=milliseconds)
 
         try:
-            await asyncio.to_thread(migrate, database, now=self.clock.now(), backups=self.home.backups, applied=applied)
-            self.clock.start_from(await asyncio.to_thread(newest_event_time, database))
+            await engines.prepare(self.home, self.loaded.config, self.clock, applied)
         except MigrationError as error:
             raise StartError(str(error)) from None
 
-    async def _open_store(self) -> SQLiteStore:
+    async def _open_store(self) -> Engine:
         store = await app.open_engine(self.home, self.loaded.config, self.clock, self.log, self.bus)
         self._stack.push_async_callback(store.close)
         return store
 
-    async def _settle_password(self, store: SQLiteStore, hasher: PasswordHasher) -> bool:
+    async def _settle_password(self, store: Engine, hasher: PasswordHasher) -> bool:
         password, self._password = self._password, None
         if await app.is_initialised(store):
             if password is not None and not await app.matches(store, hasher, password):

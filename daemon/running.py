@@ -238,7 +238,6 @@ class Daemon:
             await self.parts.store.flush()
             await admin.record(DaemonStopped(uptime=admin.uptime()))
             await app.log_checkpoint(self.parts)
-            await self.parts.store.checkpoint()
         except DaemonError as error:
             self.log.emit("storage.failed", operation="stop", reason=str(error.__cause__ or error))
 

@@ -15,11 +15,15 @@ class Worker:
         name: as `GET /v1/admin/status` shows it.
         interval: seconds between two runs.
         run: one run.
+        exclusive: of all daemons that share an engine only one runs it.
     """
 
-    def __init__(self, name: str, interval: float, run: Callable[[], Awaitable[object]]) -> None:
+    def __init__(
+        self, name: str, interval: float, run: Callable[[], Awaitable[object]], *, exclusive: bool = False
+    ) -> None:
         self.name = name
         self.interval = interval
+        self.exclusive = exclusive
         self._run = run
         self.woken = asyncio.Event()
         self.last_run: int | None = None
@@ -56,17 +60,21 @@ class Workers:
     Args:
         clock: for their `lastRun`.
         log: for their failures.
+        leads: returns whether it is for this daemon to run an exclusive task now.
     """
 
-    def __init__(self, clock: Clock, log: Log) -> None:
+    def __init__(self, clock: Clock, log: Log, leads: Callable[[str], Awaitable[bool]]) -> None:
         self._clock = clock
+        self._leads = leads
         self._log = log
         self._workers: list[Worker] = []
         self._tasks: list[asyncio.Task[None]] = []
 
-    def add(self, name: str, interval: float, run: Callable[[], Awaitable[object]]) -> Worker:
+    def add(
+        self, name: str, interval: float, run: Callable[[], Awaitable[object]], *, exclusive: bool = False
+    ) -> Worker:
         """Add a task before `start` and return it; arguments as of `Worker`."""
-        self._workers.append(Worker(name, interval, run))
+        self._workers.append(Worker(name, interval, run, exclusive=exclusive))
         return self._workers[-1]
 
     def statuses(self) -> list[WorkerStatus]:
@@ -86,5 +94,6 @@ class Workers:
     async def _repeat(self, worker: Worker) -> None:
         while True:
             worker.woken.clear()
-            await worker.once(self._clock, self._log)
+            if not worker.exclusive or await self._leads(worker.name):
+                await worker.once(self._clock, self._log)
             await worker.rest()

@@ -74,11 +74,9 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 class Rows(msgspec.Struct, kw_only=True):
     """What the scope named, as it stands inside the transaction.
 
-    `next_seq` is the sequence number that the first fact of this change gets; `incident_minutes` are the minutes
-    (Unix time // 60) of the last hour in which the agent had an incident that no auto-stop has answered yet.
+    `incident_minutes` are the minutes (Unix time // 60) of the last hour in which the agent had an incident that no
+    auto-stop has answered yet.
     """
-
-    next_seq: int = 0
 
     agent: Agent | None = None
     session: Session | None = None
@@ -100,6 +98,7 @@ class Outcome(msgspec.Struct, Generic[T], kw_only=True):
 
     Args:
         answer: what the caller is told after the commit.
+        answer_at: makes the answer instead, from the sequence number of the first fact: engines number facts last.
         new_agent, agent, agents: an agent to insert, to update, several to update.
         new_session, session, sessions: a session to insert, to update, several to update.
         retry_answer: replaces the sealed answer of `session`; None leaves it, b"" clears it.
@@ -116,7 +115,8 @@ class Outcome(msgspec.Struct, Generic[T], kw_only=True):
         facts: what happened, in order.
     """
 
-    answer: T
+    answer: T = None  # type: ignore[assignment] # there is one, or there is `answer_at`
+    answer_at: Callable[[int], T] | None = None
     new_agent: Agent | None = None
     agent: Agent | None = None
     agents: tuple[Agent, ...] = ()

@@ -202,7 +202,7 @@ def publish(rows: Rows, now: int, *, body: PublishEvent) -> Outcome[PublishedEve
         title=body.title,
         details=body.details or {},
     )
-    return Outcome(answer=PublishedEvent(seq=rows.next_seq), facts=(fact,))
+    return Outcome(answer_at=lambda seq: PublishedEvent(seq=seq), facts=(fact,))
 
 
 def rotate(rows: Rows, now: int, *, mint: Mint) -> Outcome[RotatedSession]:

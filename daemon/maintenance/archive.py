@@ -19,9 +19,10 @@ from daemon.domain.views import ChainHead
 from daemon.home import Home
 from daemon.maintenance.exclusive import Refused, held, named, reading
 from daemon.stores import inspection
+from daemon.stores.chain import to_event
 from daemon.stores.migrate import accepted_version, latest_version
-from daemon.stores.sqlite.database import newest_event_time, open_store
-from daemon.stores.sqlite.events import all_rows, to_event
+from daemon.stores.sqlite.events import all_rows
+from daemon.stores.sqlite.opening import newest_event_time, open_store
 
 
 class Archived(msgspec.Struct, frozen=True, rename="camel"):

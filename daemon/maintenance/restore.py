@@ -26,7 +26,7 @@ from daemon.maintenance.exclusive import Refused, held, named
 from daemon.settings import LogSettings
 from daemon.stores import inspection, sqlite_file
 from daemon.stores.migrate import MigrationError, accepted_version, latest_version, migrate
-from daemon.stores.sqlite.database import newest_event_time, open_store
+from daemon.stores.sqlite.opening import newest_event_time, open_store
 
 _FOLD_MILLISECONDS = 2_000
 """How long another program may go on with the database that is replaced."""

@@ -22,7 +22,8 @@ from daemon.domain.status import check_alive, check_usable, status
 from daemon.domain.tokens import token_hash
 from daemon.services.caller import Caller
 from daemon.settings import Security
-from daemon.stores.protocol import LiveSession, Store
+from daemon.stores.live import LiveSession
+from daemon.stores.protocol import Store
 
 _MINUTE = 60.0
 _REMEMBERED_BREACHES = 10_000

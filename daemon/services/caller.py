@@ -2,7 +2,7 @@
 
 import msgspec
 
-from daemon.stores.protocol import LiveSession
+from daemon.stores.live import LiveSession
 
 
 class Caller(msgspec.Struct, gc=False):

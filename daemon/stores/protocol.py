@@ -1,6 +1,6 @@
 """What a service may ask of an engine; every engine answers the same."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -8,6 +8,7 @@ import msgspec
 
 from daemon.domain.changes import Decide, Scope
 from daemon.domain.clock import Clock
+from daemon.domain.conversations import Bound, Rebinding
 from daemon.domain.events import Event, Origin
 from daemon.domain.filters import AttemptFilter, ConversationFilter, EventFilter, SessionFilter
 from daemon.domain.pages import Page
@@ -24,49 +25,9 @@ from daemon.domain.rows import (
     TouchedConversation,
 )
 from daemon.domain.views import Backlog, ChainHead, EngineStatus, ProviderCount
+from daemon.stores.live import LiveSession, SealedAnswer
 
 T = TypeVar("T")
-
-
-class LiveSession(msgspec.Struct, weakref=True):
-    """A session in memory: its row as last committed, its agent, and the activity that is not flushed yet.
-
-    Only the event loop's thread changes it. Whoever holds one sees every later commit.
-
-    Args:
-        session: the row; its activity columns may be stale, the ones here count.
-        agent: shared by all sessions of the agent.
-        counted: requests that are stored.
-        requests: requests that are not.
-        last_activity: Unix seconds, stored or not.
-        used_generation: the newest generation whose token was used, stored or not.
-        rotated_monotonic: when this process saw the current generation made; None if it did not.
-        window_started: monotonic seconds; start of the minute in which `window_requests` is counted.
-        window_requests: requests of that minute, for `requestsPerMinute`.
-    """
-
-    session: Session
-    agent: "LiveAgent"
-    counted: int
-    requests: int
-    last_activity: int | None
-    used_generation: int
-    rotated_monotonic: float | None = None
-    window_started: float = 0.0
-    window_requests: int = 0
-
-
-class LiveAgent(msgspec.Struct, weakref=True):
-    """An agent in memory: its row as last committed."""
-
-    row: Agent
-
-
-class SealedAnswer(msgspec.Struct, frozen=True):
-    """What a holder of the previous token may read: the last renewal's answer, sealed under that token."""
-
-    previous_token_hash: str | None
-    box: bytes | None
 
 
 class BackupFile(msgspec.Struct, frozen=True):
@@ -75,6 +36,41 @@ class BackupFile(msgspec.Struct, frozen=True):
     path: Path
     size_bytes: int
     sha256: str
+
+
+class Telling(msgspec.Struct):
+    """Whether messages are written for facts, and for how long their like is a repetition (seconds)."""
+
+    enabled: bool = True
+    dedup_ttl: int = 300
+
+
+class Elsewhere(msgspec.Struct, frozen=True):
+    """What other daemons on the same engine changed, and this one may remember otherwise.
+
+    Args:
+        values: keys of the key-value store.
+        conversations: agent id and conversation id of each.
+        everything: what was missed is not known; nothing that is remembered may be trusted.
+    """
+
+    values: tuple[str, ...] = ()
+    conversations: tuple[ConversationKey, ...] = ()
+    everything: bool = False
+
+
+class Chore(msgspec.Struct, frozen=True):
+    """What an engine wants done again and again.
+
+    Args:
+        name: as `GET /v1/admin/status` shows it.
+        seconds: between two runs.
+        run: one run.
+    """
+
+    name: str
+    seconds: float
+    run: Callable[[], Awaitable[object]]
 
 
 class Store(Protocol):
@@ -86,6 +82,11 @@ class Store(Protocol):
     clock: Clock
     locked: bool
     """Whether the kill switch is on, as last committed: set before anybody is answered."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether what is in memory is known to be at most a second older than the rows."""
+        ...
 
     async def change(self, scope: Scope, decide: Decide[T], origin: Origin) -> T:
         """Run one change: load what `scope` names, decide, write, commit; the answer is returned after the commit.
@@ -107,6 +108,10 @@ class Store(Protocol):
 
     async def live_by_id(self, session_id: str) -> LiveSession | None:
         """Return the session with this id."""
+        ...
+
+    async def reread(self, live: LiveSession) -> LiveSession | None:
+        """Return a session as it stands, read again where other daemons may have used it; None if it is gone."""
         ...
 
     def touch(self, live: LiveSession, now: int, generation: int) -> None:
@@ -247,4 +252,83 @@ class Store(Protocol):
 
     async def probe(self) -> None:
         """Prove that rows can be read, and written if the last write failed."""
+        ...
+
+
+class Engine(Store, Protocol):
+    """A store as its wiring sees it."""
+
+    telling: Telling
+    on_message: Callable[[], None]
+    """Called when a message was put into the outbox."""
+    on_elsewhere: Callable[[Elsewhere], None]
+    """Called, on the event loop, when other daemons changed something."""
+
+    def chores(self) -> list[Chore]:
+        """Return what is to be done again and again while the daemon runs."""
+        ...
+
+    async def leads(self, worker: str) -> bool:
+        """Return whether it is for this daemon, of all that share the engine, to run a task now; never raises."""
+        ...
+
+    async def close(self) -> None:
+        """Wait for what is queued, then let go of everything."""
+        ...
+
+
+class ConversationStore(Protocol):
+    """Bindings of conversations: in the engine's own table, or in front of it.
+
+    Every method that touches storage raises DaemonError STORAGE_UNAVAILABLE when it cannot.
+    """
+
+    async def bind(self, wanted: Conversation, origin: Origin) -> Bound:
+        """Return the conversation with this key, and begin it where there is none or only an expired one.
+
+        Args:
+            wanted: what it shall begin with, and the session that asks; times and counters are filled in.
+            origin: who causes the change, for its event.
+
+        Raises:
+            DaemonError: as the session check does.
+        """
+        ...
+
+    async def get(self, key: ConversationKey) -> Conversation | None:
+        """Return a conversation that has not expired; this is no use of it."""
+        ...
+
+    async def touch(self, key: ConversationKey) -> int | None:
+        """Count one use; return when the conversation expires now (Unix seconds), None if there is none."""
+        ...
+
+    async def rebind(self, key: ConversationKey, change: Rebinding, session_id: str, origin: Origin) -> Conversation:
+        """Bind a conversation to another provider or model where it is bound as `change` expects.
+
+        Args:
+            key: which.
+            change: from what, to what, and why.
+            session_id: the session that asks.
+            origin: who causes the change, for its event.
+
+        Raises:
+            DaemonError: CONVERSATION_NOT_FOUND, CONVERSATION_CONFLICT, and as the session check does.
+        """
+        ...
+
+    async def delete(self, key: ConversationKey, session_id: str, origin: Origin) -> None:
+        """Delete a conversation.
+
+        Raises:
+            DaemonError: CONVERSATION_NOT_FOUND, and as the session check does.
+        """
+        ...
+
+    async def flush(self) -> None:
+        """Store all uses that are only in memory."""
+        ...
+
+    def forget(self, elsewhere: Elsewhere) -> None:
+        """Drop from memory what other daemons changed."""
         ...

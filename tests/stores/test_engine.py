@@ -15,7 +15,8 @@ from daemon.domain.events import SYSTEM
 from daemon.domain.facts.agents import AgentCreated
 from daemon.domain.rows import Agent
 from daemon.stores.migrate import migrate
-from daemon.stores.sqlite.database import SQLiteStore, open_store
+from daemon.stores.sqlite.database import SQLiteStore
+from daemon.stores.sqlite.opening import open_store
 from daemon.stores.sqlite.writer import Transaction, Unit
 
 pytestmark = pytest.mark.anyio

@@ -3,25 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from daemon.domain.changes import Outcome, Rows, Scope
 from daemon.domain.errors import SYSTEM_LOCKED, DaemonError
 from daemon.domain.events import Fact, Origin
 from daemon.domain.kill_switch import KEY as KILL_SWITCH
 from daemon.domain.kill_switch import is_on
 from daemon.domain.notifications import deliveries, level_of
+from daemon.stores.protocol import Telling
 from daemon.stores.sqlite import agents, answers, conversations, events, notifications, sessions, values
 from daemon.stores.sqlite.writer import Transaction
 
 IDEMPOTENCY_SECONDS = 86_400
-
-
-class Telling(msgspec.Struct):
-    """Whether messages are written for facts, and for how long their like is a repetition (seconds)."""
-
-    enabled: bool = True
-    dedup_ttl: int = 300
 
 
 def load(tx: Transaction, scope: Scope) -> Rows:
@@ -30,7 +22,7 @@ def load(tx: Transaction, scope: Scope) -> Rows:
     Raises:
         DaemonError: SYSTEM_LOCKED, unless the change may be made while the kill switch is on.
     """
-    raw, rows = tx.raw, Rows(next_seq=tx.chain.head.seq + 1)
+    raw, rows = tx.raw, Rows()
     if not scope.while_locked and _is_locked(tx):
         raise DaemonError(SYSTEM_LOCKED)
     if scope.session is not None:

@@ -11,7 +11,7 @@ import msgspec
 from daemon.domain.changes import Decide, Outcome, Rows, Scope
 from daemon.domain.clock import Clock
 from daemon.domain.errors import DaemonError
-from daemon.domain.events import Event, Origin
+from daemon.domain.events import Origin
 from daemon.domain.facts.daemon import AuditArchived
 from daemon.domain.filters import SessionFilter
 from daemon.domain.kill_switch import KEY as KILL_SWITCH
@@ -19,18 +19,18 @@ from daemon.domain.kill_switch import is_on
 from daemon.domain.pages import Page
 from daemon.domain.rows import Agent, Session, TouchedConversation
 from daemon.domain.views import ChainHead, EngineStatus
+from daemon.stores.cache import SessionCache
+from daemon.stores.live import LiveSession
 from daemon.stores.migrate import schema_version
-from daemon.stores.protocol import BackupFile, LiveSession
+from daemon.stores.protocol import BackupFile, Chore, Elsewhere, Telling
 from daemon.stores.sqlite import agents, answers, changes, conversations, events, notifications, sessions, values
 from daemon.stores.sqlite.backup import back_up, refusal
-from daemon.stores.sqlite.cache import SessionCache
-from daemon.stores.sqlite.connection import Connection, Readers, Synchronous, open_connection, unavailable
+from daemon.stores.sqlite.connection import Connection, Readers, unavailable
 from daemon.stores.sqlite.reads import Reads
 from daemon.stores.sqlite.writer import Transaction, Unit, Writer
 
 T = TypeVar("T")
 
-READERS = 2
 FLUSH_CHUNK = 1000
 """Sessions whose activity is stored in one unit, so that others need not wait long."""
 
@@ -52,6 +52,7 @@ class SQLiteStore(Reads):
         readers: those that read.
         clock: the domain clock.
         cache: sessions in memory.
+        checkpoint_seconds: between checkpoints of the write-ahead log.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class SQLiteStore(Reads):
         readers: Readers,
         clock: Clock,
         cache: SessionCache,
+        checkpoint_seconds: float,
     ) -> None:
         super().__init__(readers, clock)
         self.path = path
@@ -71,9 +73,11 @@ class SQLiteStore(Reads):
         self._cache = cache
         self._schema_version = schema_version(path)
         self.locked = False
-        self.telling = changes.Telling()
+        self.telling = Telling()
         self.on_message: Callable[[], None] = lambda: None
-        """Called when a message was put into the outbox."""
+        self.on_elsewhere: Callable[[Elsewhere], None] = lambda _: None
+        self.is_current = True
+        self._checkpoint_seconds = checkpoint_seconds
         self.cached = cache.by_token
         self.touch = cache.count
 
@@ -83,6 +87,8 @@ class SQLiteStore(Reads):
         def work(tx: Transaction) -> Written:
             rows = changes.load(tx, scope)
             outcome = decide(rows, tx.now)
+            if outcome.answer_at is not None:
+                outcome.answer = outcome.answer_at(tx.chain.head.seq + 1)
             told = changes.write(tx, rows, outcome, origin, self.telling)
             return Written(outcome, rows, told)
 
@@ -135,6 +141,10 @@ class SQLiteStore(Reads):
                 return None
             if fresh:
                 return self._cache.add(*found)
+
+    async def reread(self, live: LiveSession) -> LiveSession | None:
+        """Return it: nobody else writes to this file."""
+        return live
 
     async def flush(self) -> None:
         """Store all activity that is only in memory, in chunks."""
@@ -237,6 +247,14 @@ class SQLiteStore(Reads):
 
         await self._writer.run(Unit(work))
 
+    def chores(self) -> list[Chore]:
+        """Return the checkpoints of the write-ahead log."""
+        return [Chore("wal-checkpoint", self._checkpoint_seconds, self.checkpoint)]
+
+    async def leads(self, worker: str) -> bool:
+        """Return True: one daemon has the file."""
+        return True
+
     async def checkpoint(self) -> None:
         """Move the write-ahead log into the database file as far as readers allow."""
         try:
@@ -256,59 +274,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-async def open_store(
-    path: Path,
-    clock: Clock,
-    *,
-    synchronous: Synchronous,
-    cache_sessions: int,
-    announce: Callable[[list[Event]], None],
-    failed: Callable[[Exception], None],
-) -> SQLiteStore:
-    """Open a migrated database.
-
-    Args:
-        path: the database file.
-        clock: the domain clock.
-        synchronous: `full` or `normal`.
-        cache_sessions: sessions kept in memory at most.
-        announce: called with events after their commit.
-        failed: called with what kept a batch from being committed.
-
-    Raises:
-        DaemonError: STORAGE_UNAVAILABLE.
-    """
-    cache = SessionCache(cache_sessions, clock)
-    connections: list[Connection] = []
-    try:
-        connection = await open_connection(path, synchronous, read_only=False)
-        connections.append(connection)
-        for _ in range(READERS):
-            connections.append(await open_connection(path, synchronous, read_only=True))
-        newest = await connection.run(events.head)
-    except sqlite3.Error as error:
-        for opened in connections:
-            await opened.close()
-        raise unavailable(error) from error
-
-    def lost(error: Exception) -> None:
-        cache.clear()
-        failed(error)
-
-    writer = Writer(connection, clock, newest, announce, lost)
-    store = SQLiteStore(
-        path, connection=connection, writer=writer, readers=Readers(connections[1:]), clock=clock, cache=cache
-    )
-    store.locked = is_on(await store.value(KILL_SWITCH))
-    return store
-
-
-def newest_event_time(path: Path) -> int:
-    """Return the newest event's time (Unix seconds) of a database that is not open yet; 0 if there is none."""
-    raw = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
-    try:
-        return events.newest_timestamp(raw)
-    finally:
-        raw.close()

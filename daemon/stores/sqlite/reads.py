@@ -18,7 +18,7 @@ from daemon.domain.rows import (
     Delivery,
 )
 from daemon.domain.views import Backlog, ProviderCount
-from daemon.stores.protocol import SealedAnswer
+from daemon.stores.live import SealedAnswer
 from daemon.stores.sqlite import agents, answers, conversations, events, notifications, sessions, values
 from daemon.stores.sqlite.connection import Readers
 

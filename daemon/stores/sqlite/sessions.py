@@ -12,7 +12,7 @@ from daemon.domain.changes import Pick, Scope
 from daemon.domain.filters import SessionFilter
 from daemon.domain.pages import Page
 from daemon.domain.rows import Session
-from daemon.stores.protocol import SealedAnswer
+from daemon.stores.live import SealedAnswer
 
 _FIELDS = Session.__struct_fields__
 COLUMNS = ", ".join(_FIELDS)

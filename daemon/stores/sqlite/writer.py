@@ -11,6 +11,7 @@ from daemon.domain.errors import DaemonError
 from daemon.domain.events import Event
 from daemon.domain.rows import Channel
 from daemon.domain.views import ChainHead
+from daemon.stores.chain import Chain
 from daemon.stores.sqlite import events
 from daemon.stores.sqlite.connection import Connection, unavailable
 
@@ -38,7 +39,7 @@ class Transaction:
     def __init__(self, raw: sqlite3.Connection, now: int, head: ChainHead) -> None:
         self.raw = raw
         self.now = now
-        self.chain = events.Chain(head, now)
+        self.chain = Chain(head, now)
         self.locked: bool | None = None
         self.channels: list[Channel] | None = None
 
@@ -184,7 +185,7 @@ def _attempt(
     raw.execute("BEGIN IMMEDIATE")
     try:
         results = [run(tx, unit) for unit in batch]
-        tx.chain.write(raw)
+        events.append(raw, tx.chain.rows)
         raw.execute("COMMIT")
     except BaseException:
         if raw.in_transaction:

@@ -4,7 +4,7 @@ from weakref import WeakValueDictionary
 
 from daemon.domain.clock import Clock
 from daemon.domain.rows import Agent, Session
-from daemon.stores.protocol import LiveAgent, LiveSession
+from daemon.stores.live import LiveAgent, LiveSession
 
 
 class SessionCache:

@@ -1,0 +1,65 @@
+"""The engines: here alone is decided which one holds the rows."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from daemon.domain.clock import Clock, DomainClock
+from daemon.domain.events import Event
+from daemon.home import Home
+from daemon.settings import Config
+from daemon.stores.migrate import migrate
+from daemon.stores.protocol import Engine
+from daemon.stores.sqlite.opening import newest_event_time, open_store
+
+Report = Callable[..., None]
+"""Puts one line into the structured log: the event's name and its fields."""
+
+
+def database_path(home: Home, config: Config) -> Path:
+    """Return where the SQLite file is."""
+    return config.database.path or home.database
+
+
+async def prepare(home: Home, config: Config, clock: DomainClock, applied: Callable[[str], None]) -> None:
+    """Bring the schema up to date, and the clock past the newest event.
+
+    Args:
+        home: gets a copy of a database with rows before its first migration.
+        config: says which engine.
+        clock: the domain clock.
+        applied: called with the name of each migration after its commit.
+
+    Raises:
+        MigrationError: in one line.
+    """
+    database = database_path(home, config)
+    await asyncio.to_thread(migrate, database, now=clock.now(), backups=home.backups, applied=applied)
+    clock.start_from(await asyncio.to_thread(newest_event_time, database))
+
+
+async def open_engine(
+    home: Home, config: Config, clock: Clock, *, announce: Callable[[list[Event]], None], report: Report
+) -> Engine:
+    """Open the migrated database.
+
+    Args:
+        home: where the SQLite file is, unless the configuration says otherwise.
+        config: says which engine.
+        clock: the domain clock.
+        announce: called with events after their commit.
+        report: tells what goes wrong with storage.
+
+    Raises:
+        DaemonError: STORAGE_UNAVAILABLE.
+    """
+    settings = config.database
+    return await open_store(
+        database_path(home, config),
+        clock,
+        synchronous=settings.synchronous,
+        cache_sessions=settings.cache_sessions,
+        checkpoint_seconds=settings.checkpoint_interval,
+        announce=announce,
+        failed=lambda error: report("storage.failed", operation="commit", reason=str(error)),
+    )

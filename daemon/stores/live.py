@@ -1,0 +1,46 @@
+"""Sessions in memory, as every engine keeps them in front of its rows."""
+
+import msgspec
+
+from daemon.domain.rows import Agent, Session
+
+
+class LiveSession(msgspec.Struct, weakref=True):
+    """A session in memory: its row as last committed, its agent, and the activity that is not flushed yet.
+
+    Only the event loop's thread changes it. Whoever holds one sees every later commit.
+
+    Args:
+        session: the row; its activity columns may be stale, the ones here count.
+        agent: shared by all sessions of the agent.
+        counted: requests that are stored.
+        requests: requests that are not.
+        last_activity: Unix seconds, stored or not.
+        used_generation: the newest generation whose token was used, stored or not.
+        rotated_monotonic: when this process saw the current generation made; None if it did not.
+        window_started: monotonic seconds; start of the minute in which `window_requests` is counted.
+        window_requests: requests of that minute, for `requestsPerMinute`.
+    """
+
+    session: Session
+    agent: "LiveAgent"
+    counted: int
+    requests: int
+    last_activity: int | None
+    used_generation: int
+    rotated_monotonic: float | None = None
+    window_started: float = 0.0
+    window_requests: int = 0
+
+
+class LiveAgent(msgspec.Struct, weakref=True):
+    """An agent in memory: its row as last committed."""
+
+    row: Agent
+
+
+class SealedAnswer(msgspec.Struct, frozen=True):
+    """What a holder of the previous token may read: the last renewal's answer, sealed under that token."""
+
+    previous_token_hash: str | None
+    box: bytes | None
