@@ -27,6 +27,7 @@ from daemon.services.auth import SessionAuth
 from daemon.services.backups import Backups
 from daemon.services.channel_seals import ChannelSeals
 from daemon.services.channels import Channels, Service
+from daemon.services.conversations import Conversations
 from daemon.services.kill_switch import KillSwitch
 from daemon.services.latch import Latch
 from daemon.services.notifications import Notifications as Outbox
@@ -35,7 +36,8 @@ from daemon.services.sessions import Sessions
 from daemon.services.signing import SECRETS_KEY, Signing, load_secrets
 from daemon.services.summary import DailySummary
 from daemon.settings import Config, Notifications, Security
-from daemon.stores.protocol import Elsewhere, Engine, Telling
+from daemon.stores.conversations import EngineConversations
+from daemon.stores.protocol import ConversationStore, Elsewhere, Engine, Telling
 from daemon.web.application import make_app
 from daemon.web.context import Services
 from daemon.web.envelope import Envelope
@@ -64,6 +66,7 @@ class Parts(msgspec.Struct):
     log: Log
     clock: Clock
     store: Engine
+    bindings: ConversationStore
     hasher: PasswordHasher
     services: Services
     workers: Workers
@@ -169,14 +172,16 @@ async def wire(
     latch = Latch(store)
     messages = _messages(home, config, store, log, latch)
     owner = await _owner(home, store, hasher, security)
-    store.on_elsewhere = lambda changed: _doubt(changed, owner, signing)
+    bindings = EngineConversations(store, config.conversations.conversation_ttl)
+    store.on_elsewhere = lambda changed: _doubt(changed, owner, signing, bindings)
     services = Services(
         owner=owner,
         auth=SessionAuth(store, signing, security),
         agents=Agents(store),
         sessions=Sessions(store, signing, security),
+        conversations=Conversations(store, bindings),
         audit=audit,
-        admin=Admin(store, signing, security, about),
+        admin=Admin(store, bindings, signing, security, about),
         backups=Backups(store, home.backups),
         kill_switch=KillSwitch(store, security, latch),
         channels=messages.channels,
@@ -188,7 +193,7 @@ async def wire(
     )
     rates = SessionRates(config.server.session_rpm, clock)
     app, messenger = make_app(rates), messages.messenger
-    parts = Parts(config, log, clock, store, hasher, services, workers, rates, messenger, latch, app)
+    parts = Parts(config, log, clock, store, bindings, hasher, services, workers, rates, messenger, latch, app)
     _add_workers(parts, bus)
     return parts
 
@@ -201,12 +206,13 @@ def _end_streams(event: Event, streams: Streams) -> None:
         streams.end_owners()
 
 
-def _doubt(changed: Elsewhere, owner: OwnerAuth, signing: Signing) -> None:
+def _doubt(changed: Elsewhere, owner: OwnerAuth, signing: Signing, bindings: ConversationStore) -> None:
     """Let whoever remembers what another daemon changed read it again."""
     if changed.everything or PASSWORD_KEY in changed.values:
         owner.doubt()
     if changed.everything or SECRETS_KEY in changed.values:
         signing.doubt()
+    bindings.forget(changed)
 
 
 async def _owner(home: Home, store: Engine, hasher: PasswordHasher, security: Security) -> OwnerAuth:
@@ -245,7 +251,7 @@ def _add_workers(parts: Parts, bus: Bus) -> None:
     admin_service, store, config = parts.services.admin, parts.store, parts.config
     services, messenger, workers = parts.services, parts.messenger, parts.workers
     idle_check = min(15.0, config.security.idle_after / 4)
-    workers.add("activity", FLUSH_SECONDS, store.flush)
+    workers.add("activity", FLUSH_SECONDS, lambda: flush(parts))
     workers.add("sweeper", SWEEP_SECONDS, admin_service.sweep, exclusive=True)
     workers.add("idle", idle_check, admin_service.mark_idle, exclusive=True)
     workers.add("streams", TICK_SECONDS, services.streams.tick)
@@ -260,6 +266,16 @@ def _add_workers(parts: Parts, bus: Bus) -> None:
     workers.add("audit-checkpoint", CHECKPOINT_SECONDS, lambda: log_checkpoint(parts))
     for chore in store.chores():
         workers.add(chore.name, chore.seconds, chore.run)
+
+
+async def flush(parts: Parts) -> None:
+    """Store everything that is only in memory.
+
+    Raises:
+        DaemonError: STORAGE_UNAVAILABLE.
+    """
+    await parts.store.flush()
+    await parts.bindings.flush()
 
 
 async def log_checkpoint(parts: Parts) -> None:

@@ -15,6 +15,7 @@ from daemon.settings import (
     KEYS,
     SECTIONS,
     Config,
+    Conversations,
     Database,
     Key,
     LogSettings,
@@ -28,6 +29,7 @@ __all__ = [
     "RELOADABLE",
     "Config",
     "ConfigError",
+    "Conversations",
     "Database",
     "Loaded",
     "LogSettings",
@@ -38,6 +40,7 @@ __all__ = [
     "example",
     "flat",
     "load",
+    "shown",
     "table",
 ]
 
@@ -69,6 +72,12 @@ class ConfigError(Exception):
 SECRET_VARIABLES = ("DAEMON_MASTER_PASSWORD", "DAEMON_MASTER_PASSWORD_FILE", "DAEMON_OWNER_TICKET")
 """Variables that lead to the owner's credentials: never configuration, and no child process gets them."""
 
+STORAGE_VARIABLES = (KEYS["database.url"].variable,)
+"""Variables that may lead to the rows themselves: configuration, but not for the processes of agents."""
+
+_PLAIN_VARIABLES = {"SESSION_TTL_SECONDS": "conversations.conversation_ttl"}
+"""Variables by which backends know a key; the key's own variable overrides them."""
+
 _FLAGS = {"server.port": "--port", "log.level": "--log-level"}
 
 RELOADABLE: frozenset[str] = frozenset(
@@ -83,7 +92,7 @@ def load(home: Path, environ: Mapping[str, str], flags: Mapping[str, object]) ->
 
     Args:
         home: the directory of `config.toml`, which may be missing.
-        environ: the environment; `DAEMON_<SECTION>_<KEY>` are configuration, everything else is not.
+        environ: the environment; `DAEMON_<SECTION>_<KEY>` and SESSION_TTL_SECONDS are configuration, all else is not.
         flags: values of the command line by dotted key (`server.port`, `log.level`); None is a flag not given.
 
     Raises:
@@ -128,6 +137,9 @@ class _Reader:
                 )
 
     def read_environment(self, environ: Mapping[str, str]) -> None:
+        for variable, name in _PLAIN_VARIABLES.items():
+            if variable in environ:
+                self._take(KEYS[name], _from_text(KEYS[name], environ[variable]), variable)
         known = {key.variable: key for key in KEYS.values()}
         for variable in sorted(environ):
             prefix, _, rest = variable.partition("_")
@@ -250,6 +262,11 @@ def _conflicts(config: Config, home: Path) -> Iterator[tuple[tuple[str, ...], st
 def flat(config: Config) -> dict[str, Any]:
     """Return every value by its dotted key, in the order of `config.example.toml`."""
     return {name: getattr(getattr(config, key.section), key.bare) for name, key in KEYS.items()}
+
+
+def shown(config: Config) -> dict[str, Any]:
+    """Return what `flat` does, without secrets."""
+    return {name: KEYS[name].shown(value) for name, value in flat(config).items()}
 
 
 def changed(old: Config, new: Config) -> tuple[list[str], list[str]]:

@@ -22,11 +22,13 @@ from daemon.domain.facts.sessions import SessionsPurged
 from daemon.domain.views import AdminStatus, Check, Health, LockState, RotatedSecret, Swept, WorkerStatus
 from daemon.services.signing import SECRETS_KEY, Signing
 from daemon.settings import Security
-from daemon.stores.protocol import Store
+from daemon.stores.protocol import ConversationStore, Store
 
 BATCH = 500
 """Sessions that the sweeper takes in one transaction."""
 IDEMPOTENCY_SECONDS = 86_400
+CONVERSATION_GRACE_SECONDS = 60
+"""How long an expired conversation is kept: a use of it may still be on its way from memory to its row."""
 
 
 class About(msgspec.Struct, frozen=True):
@@ -50,13 +52,17 @@ class Admin:
 
     Args:
         store: the engine.
+        bindings: holds the conversations.
         signing: gets the new secret.
         settings: the security section.
         about: who this process is.
     """
 
-    def __init__(self, store: Store, signing: Signing, settings: Security, about: About) -> None:
+    def __init__(
+        self, store: Store, bindings: ConversationStore, signing: Signing, settings: Security, about: About
+    ) -> None:
         self._store = store
+        self._bindings = bindings
         self._signing = signing
         self._settings = settings
         self._about = about
@@ -140,6 +146,9 @@ class Admin:
         if deleted:
             await self._record(SessionsPurged(count=deleted), origin)
         await self._store.purge_idempotency_keys(now - IDEMPOTENCY_SECONDS)
+        await self._bindings.flush()
+        while await self._store.purge_conversations(now - CONVERSATION_GRACE_SECONDS, BATCH):
+            pass
         return Swept(expired=expired, deleted=deleted)
 
     async def _in_batches(self, pick: Pick, origin: Origin) -> int:
