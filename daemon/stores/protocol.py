@@ -268,6 +268,10 @@ class Engine(Store, Protocol):
         """Return what is to be done again and again while the daemon runs."""
         ...
 
+    def follow(self, after: int) -> None:
+        """Announce from now on also what other daemons commit: every event after this one."""
+        ...
+
     async def leads(self, worker: str) -> bool:
         """Return whether it is for this daemon, of all that share the engine, to run a task now; never raises."""
         ...

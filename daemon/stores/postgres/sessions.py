@@ -79,13 +79,18 @@ _COUNT_OF_AGENTS = (
 # Sessions of status ACTIVE.
 _COUNT = f"SELECT count(*) FROM sessions WHERE {_ACTIVE.format(now='$1')}"  # noqa: S608
 
+# Other daemons store at least every second what was used, and their clocks differ by less than a minute: what seems
+# idle, or to come from the future, must do so by more than that.
+_GRACE = "interval '2 seconds'"
+_APART = "interval '1 minute'"
+
 _PICKS: dict[Pick, str] = {
     "of_agent": "agent_id = $2 AND revoked_at IS NULL",
     "every": "revoked_at IS NULL",
     "expired": f"{_UNMARKED} AND expires_at <= $2",
-    "idle_over": f"{_UNMARKED} AND expires_at > $2 AND {_IDLE_OVER.format(now='$2')}",
-    "quiet": "state = 'ACTIVE' AND revoked_at IS NULL AND coalesce(last_activity, created_at) <= $2",
-    "created_after_now": "created_at > $2 AND revoked_at IS NULL",
+    "idle_over": f"{_UNMARKED} AND expires_at > $2 AND {_IDLE_OVER.format(now=f'($2::timestamptz - {_GRACE})')}",
+    "quiet": f"state = 'ACTIVE' AND revoked_at IS NULL AND coalesce(last_activity, created_at) <= $2::timestamptz - {_GRACE}",
+    "created_after_now": f"created_at > $2::timestamptz + {_APART} AND revoked_at IS NULL",
 }
 
 # Sessions that ended long ago, locked in the order of their ids and then deleted.
