@@ -73,6 +73,12 @@ class SessionCache:
         live.counted += requests
         self._note(live.session.id)
 
+    def converge(self, live: LiveSession, counted: int, last_activity: int, used_generation: int) -> None:
+        """Take over a session's stored activity, to which other daemons may have added."""
+        live.counted = counted
+        live.last_activity = max(live.last_activity or 0, last_activity)
+        live.used_generation = max(live.used_generation, used_generation)
+
     def put(self, session: Session) -> None:
         """Take over a session's row after an own commit.
 
@@ -87,6 +93,9 @@ class SessionCache:
         before = live.session
         live.session = session
         live.counted = session.request_count
+        if session.last_activity is not None:
+            live.last_activity = max(live.last_activity or 0, session.last_activity)
+        live.used_generation = max(live.used_generation, session.used_generation)
         if session.token_hash != before.token_hash:
             self._by_token.pop(before.token_hash, None)
             live.rotated_monotonic = rotated_monotonic

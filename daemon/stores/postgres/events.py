@@ -117,7 +117,8 @@ async def find(raw: Connection, which: EventFilter, limit: int) -> list[Event]:
         "session_id": which.session_id,
         "severity": which.severity,
     }
-    values, conditions = [which.after, limit], ["id > $1"]
+    values: list[Any] = [which.after, limit]
+    conditions = ["id > $1"]
     for column, value in filters.items():
         if value is not None:
             values.append(value)

@@ -47,7 +47,7 @@ _ENQUEUE = (
 # What is to be sent now, at most so many of each level, and from now on this daemon's to send: what another daemon
 # took, or is settling at this moment, is left to it.
 _TAKE = (
-    "WITH due AS MATERIALIZED (SELECT one.id FROM unnest(ARRAY['CRITICAL', 'WARNING', 'INFO']) AS urgent (level),"
+    "WITH due AS MATERIALIZED (SELECT one.id FROM unnest(ARRAY['CRITICAL', 'WARNING', 'INFO']) AS urgent (level),"  # noqa: S608
     " LATERAL (SELECT id FROM notification_outbox AS waiting"
     " WHERE done_at IS NULL AND waiting.level = urgent.level AND next_attempt_at <= $1"
     " AND (taken_by IS NULL OR taken_by = $2 OR taken_until <= $1)"
