@@ -119,8 +119,6 @@ class SessionCache:
         if known is not None:
             # Who rotated it elsewhere did so at a moment that only the row tells.
             self._replace(known, session, None)
-            known.last_activity = max(known.last_activity or 0, session.last_activity or 0) or None
-            known.used_generation = max(known.used_generation, session.used_generation)
             known.stale = False
             self._enter(known)
             return known
@@ -167,11 +165,15 @@ class SessionCache:
 
     def end_load(self, since: int, *ids: str) -> bool:
         """Return whether none of the rows with these ids changed since `begin_load`, so that what was read holds."""
+        fresh = self.is_fresh(since, *ids)
         self._loads -= 1
-        fresh = self._all_touched <= since and all(self._touched.get(key, -1) <= since for key in ids)
         if self._loads == 0:
             self._touched.clear()
         return fresh
+
+    def is_fresh(self, since: int, *ids: str) -> bool:
+        """Return whether none of the rows with these ids changed since `begin_load`, which has not ended yet."""
+        return self._all_touched <= since and all(self._touched.get(key, -1) <= since for key in ids)
 
     def _note(self, key: str) -> None:
         if self._loads:

@@ -80,8 +80,11 @@ class Store(Protocol):
     """
 
     clock: Clock
-    locked: bool
-    """Whether the kill switch is on, as last committed: set before anybody is answered."""
+
+    @property
+    def locked(self) -> bool:
+        """Whether the kill switch is on, as last committed: set before anybody is answered."""
+        ...
 
     @property
     def is_current(self) -> bool:

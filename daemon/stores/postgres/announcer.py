@@ -11,6 +11,7 @@ CHUNK = 1_000
 _BREATH = 0.02
 """Seconds between two chunks: the log's queue is bounded."""
 _RETRY_SECONDS = 0.25
+_CLOSE_SECONDS = 1.0
 
 Read = Callable[[int, int], Awaitable[list[Event]]]
 """Reads events after a sequence number, at most so many, oldest first."""
@@ -52,8 +53,14 @@ class Announcer:
         self._wanted = max(self._wanted, seq)
         self._read_on()
 
+    def look(self) -> None:
+        """Look for events that nobody told of."""
+        self.seen((self._told or 0) + 1)
+
     async def close(self) -> None:
-        """Stop reading; what is committed but not announced is logged at the next start."""
+        """Announce what is left, if that is soon done; what is not is logged at the next start."""
+        if self._reading is not None:
+            await asyncio.wait({self._reading}, timeout=_CLOSE_SECONDS)
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)

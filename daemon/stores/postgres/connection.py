@@ -1,7 +1,7 @@
 """PostgreSQL connections: bounded in number, bounded in time, and what their errors mean."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias, TypeVar
 
 import asyncpg
@@ -39,19 +39,28 @@ def unavailable(cause: BaseException) -> DaemonError:
     return error
 
 
-async def connect(url: str, *, seconds: float = ANSWER_TIMEOUT, command_timeout: float | None = None) -> Connection:
+async def connect(
+    url: str,
+    *,
+    seconds: float = ANSWER_TIMEOUT,
+    command_timeout: float | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> Connection:
     """Open a connection on which timestamptz is Unix seconds, rounded down, in both directions.
 
     Args:
         url: `postgresql://…`, with a password or without.
         seconds: until the connection must be there.
         command_timeout: seconds a statement may take; None is no limit.
+        settings: of the server, for this connection.
 
     Raises:
         asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: there is none; see `ERRORS`.
     """
     async with asyncio.timeout(seconds):
-        connection = await asyncpg.connect(url, timeout=seconds, command_timeout=command_timeout)
+        connection = await asyncpg.connect(
+            url, timeout=seconds, command_timeout=command_timeout, server_settings=dict(settings or {})
+        )
         try:
             await connection.set_type_codec(
                 "timestamptz", schema="pg_catalog", encoder=_to_wire, decoder=_from_wire, format="tuple"

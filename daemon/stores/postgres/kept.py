@@ -3,14 +3,12 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any
-
-import asyncpg
 
 from daemon.domain.errors import DaemonError
+from daemon.stores.postgres.connection import ERRORS, Connection
 
-Connect = Callable[[], Awaitable["asyncpg.Connection[Any]"]]
-Use = Callable[["asyncpg.Connection[Any]"], Awaitable[object]]
+Connect = Callable[[], Awaitable[Connection]]
+Use = Callable[[Connection], Awaitable[object]]
 
 ANSWER_SECONDS = 1.0
 """How long the server may take for an answer; a connection that is slower counts as lost."""
@@ -18,7 +16,7 @@ BEGIN_SECONDS = 3.0
 """How long a new connection may take to be prepared."""
 FIRST_WAIT, LONGEST_WAIT = 0.05, 2.0
 """Seconds between two tries to open the connection."""
-FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, DaemonError)
+FAILURES = (*ERRORS, DaemonError)
 """What a connection that does not serve any more raises."""
 
 
@@ -58,7 +56,7 @@ class Kept:
         self._seconds = seconds
         self._on_lost = lost
         self._on_back = back
-        self._connection: asyncpg.Connection[Any] | None = None
+        self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
 
@@ -90,7 +88,7 @@ class Kept:
         """Use it now instead of at the next beat."""
         self._woken.set()
 
-    async def _renew(self) -> "asyncpg.Connection[Any]":
+    async def _renew(self) -> Connection:
         self._connection = connection = await self._connect()
         connection.add_termination_listener(lambda _: self.wake())
         async with asyncio.timeout(BEGIN_SECONDS):
@@ -98,11 +96,11 @@ class Kept:
         await self._use(connection)
         return connection
 
-    async def _use(self, connection: "asyncpg.Connection[Any]") -> None:
+    async def _use(self, connection: Connection) -> None:
         async with asyncio.timeout(ANSWER_SECONDS):
             await self._beat(connection)
 
-    async def _keep(self, connection: "asyncpg.Connection[Any]") -> None:
+    async def _keep(self, connection: Connection) -> None:
         while True:
             try:
                 await self._rest()
@@ -119,7 +117,7 @@ class Kept:
                 await self._woken.wait()
         self._woken.clear()
 
-    async def _again(self) -> "asyncpg.Connection[Any]":
+    async def _again(self) -> Connection:
         wait = FIRST_WAIT
         while True:
             try:

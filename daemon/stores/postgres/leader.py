@@ -3,10 +3,8 @@
 import asyncio
 import contextlib
 import time
-from typing import Any
 
-import asyncpg
-
+from daemon.stores.postgres.connection import Connection
 from daemon.stores.postgres.kept import FAILURES, Connect, Kept
 
 BEAT_SECONDS = 0.5
@@ -41,7 +39,7 @@ class Leader:
         self._held: set[str] = set()
         self._confirmed = float("-inf")
         self._taking = asyncio.Lock()
-        self._connection: asyncpg.Connection[Any] | None = None
+        self._connection: Connection | None = None
         self._kept = Kept(
             connect, begin=self._begin, beat=self._take, seconds=BEAT_SECONDS, lost=self._lose, back=lambda: None
         )
@@ -74,10 +72,10 @@ class Leader:
                 async with asyncio.timeout(BEAT_SECONDS):
                     await self._take(connection)
 
-    async def _begin(self, connection: "asyncpg.Connection[Any]") -> None:
+    async def _begin(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def _take(self, connection: "asyncpg.Connection[Any]") -> None:
+    async def _take(self, connection: Connection) -> None:
         async with self._taking:
             sent, missing = time.monotonic(), sorted(self._wanted - self._held)
             rows = await connection.fetch(_TAKE, _NAMESPACE, missing)

@@ -2,46 +2,18 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-import asyncpg
 import msgspec
 
+from daemon.stores.postgres.connection import Connection
 from daemon.stores.postgres.kept import Connect, Kept
+from daemon.stores.postgres.word import CHANNEL, Word, read
 
-CHANGES = "daemon_changes"
-"""The channel that every daemon on a database listens to."""
 BEAT_SECONDS = 0.25
 CURRENT_SECONDS = 1.0
 """How old the newest beat that came back may be: whatever was committed before it was sent is known."""
 
 Report = Callable[..., None]
-
-
-class Changed(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one commit changed, as it is told to every daemon.
-
-    Args:
-        by: the daemon that committed it; a new name after a commit whose outcome it does not know.
-        sessions, agents: ids.
-        conversations: agent id and conversation id of each.
-        values: keys of the key-value store.
-        messages: whether there is something new in the outbox.
-        seq: the newest event; 0: there was none.
-        everything: there is more than a notification holds.
-    """
-
-    by: str
-    sessions: tuple[str, ...] = msgspec.field(default=(), name="s")
-    agents: tuple[str, ...] = msgspec.field(default=(), name="a")
-    conversations: tuple[tuple[str, str], ...] = msgspec.field(default=(), name="c")
-    values: tuple[str, ...] = msgspec.field(default=(), name="v")
-    messages: bool = msgspec.field(default=False, name="m")
-    seq: int = 0
-    everything: bool = msgspec.field(default=False, name="all")
-
-
-_decode = msgspec.json.Decoder(Changed).decode
 
 
 class Listener:
@@ -63,7 +35,7 @@ class Listener:
         connect: Connect,
         name: str,
         *,
-        heard: Callable[[Changed], None],
+        heard: Callable[[Word], None],
         begin: Callable[[], Awaitable[None]],
         report: Report,
     ) -> None:
@@ -98,12 +70,12 @@ class Listener:
         self._newest = float("-inf")
         await self._kept.close()
 
-    async def _begin(self, connection: "asyncpg.Connection[Any]") -> None:
-        await connection.add_listener(CHANGES, self._on_change)
+    async def _begin(self, connection: Connection) -> None:
+        await connection.add_listener(CHANNEL, self._on_change)
         await connection.add_listener(self._beats, self._on_beat)
         await self._caught_up()
 
-    async def _beat(self, connection: "asyncpg.Connection[Any]") -> None:
+    async def _beat(self, connection: Connection) -> None:
         await connection.execute("SELECT pg_notify($1, $2)", self._beats, repr(time.monotonic()))
 
     def _on_beat(self, _connection: object, _pid: int, _channel: str, sent: object) -> None:
@@ -111,7 +83,7 @@ class Listener:
 
     def _on_change(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         try:
-            changed = _decode(str(payload))
-        except msgspec.MsgspecError:  # a newer daemon's words: whatever it was, nothing is trusted
-            changed = Changed(by="", everything=True)
-        self._heard(changed)
+            word = read(str(payload))
+        except msgspec.MsgspecError:  # of a newer daemon: whatever it says, nothing is trusted
+            word = Word(by="", everything=True)
+        self._heard(word)
