@@ -38,6 +38,7 @@ __all__ = [
     "example",
     "flat",
     "load",
+    "shown",
     "table",
 ]
 
@@ -68,6 +69,9 @@ class ConfigError(Exception):
 
 SECRET_VARIABLES = ("DAEMON_MASTER_PASSWORD", "DAEMON_MASTER_PASSWORD_FILE", "DAEMON_OWNER_TICKET")
 """Variables that lead to the owner's credentials: never configuration, and no child process gets them."""
+
+STORAGE_VARIABLES = (KEYS["database.url"].variable,)
+"""Variables that may lead to the rows themselves: configuration, but not for the processes of agents."""
 
 _FLAGS = {"server.port": "--port", "log.level": "--log-level"}
 
@@ -250,6 +254,11 @@ def _conflicts(config: Config, home: Path) -> Iterator[tuple[tuple[str, ...], st
 def flat(config: Config) -> dict[str, Any]:
     """Return every value by its dotted key, in the order of `config.example.toml`."""
     return {name: getattr(getattr(config, key.section), key.bare) for name, key in KEYS.items()}
+
+
+def shown(config: Config) -> dict[str, Any]:
+    """Return what `flat` does, without secrets."""
+    return {name: KEYS[name].shown(value) for name, value in flat(config).items()}
 
 
 def changed(old: Config, new: Config) -> tuple[list[str], list[str]]:
