@@ -93,9 +93,6 @@ class SessionCache:
         before = live.session
         live.session = session
         live.counted = session.request_count
-        if session.last_activity is not None:
-            live.last_activity = max(live.last_activity or 0, session.last_activity)
-        live.used_generation = max(live.used_generation, session.used_generation)
         if session.token_hash != before.token_hash:
             self._by_token.pop(before.token_hash, None)
             live.rotated_monotonic = rotated_monotonic

@@ -33,9 +33,6 @@ _AFTER = f"SELECT {_COLUMNS} FROM audit_log WHERE id > $1 ORDER BY id LIMIT $2" 
 # All of them.
 _ALL = f"SELECT {_COLUMNS} FROM audit_log ORDER BY id"  # noqa: S608
 
-# The newest event's time.
-_NEWEST = "SELECT timestamp FROM audit_log ORDER BY id DESC LIMIT 1"
-
 _INCIDENT_TYPES = "event_type IN ('TOKEN_REUSED', 'CONSTRAINT_VIOLATED', 'AUTO_STOP_TRIGGERED')"
 
 # Minutes with an incident since the last auto-stop; the first condition is the partial index's own.
@@ -66,11 +63,6 @@ async def append(raw: Connection, rows: Collection[Row], newest: ChainHead) -> N
     else:
         await raw.copy_records_to_table("audit_log", records=rows, columns=_NAMES)
     await raw.execute(_MOVE_HEAD, newest.seq, newest.hash)
-
-
-async def newest_timestamp(raw: Connection) -> int:
-    """Return the newest event's time, 0 if there is none."""
-    return await raw.fetchval(_NEWEST) or 0
 
 
 async def incident_minutes(raw: Connection, agent_id: str, now: int) -> frozenset[int]:

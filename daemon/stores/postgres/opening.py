@@ -7,8 +7,7 @@ from daemon.domain.clock import Clock
 from daemon.domain.errors import DaemonError
 from daemon.domain.events import Event
 from daemon.stores.cache import SessionCache
-from daemon.stores.postgres import events
-from daemon.stores.postgres.connection import ERRORS, connect, open_pool, unavailable
+from daemon.stores.postgres.connection import open_pool
 from daemon.stores.postgres.database import PostgresStore
 from daemon.stores.postgres.reasons import reason
 from daemon.stores.postgres.watch import Watch
@@ -55,19 +54,3 @@ async def open_store(
         await store.close()
         raise
     return store
-
-
-async def newest_event_time(url: str) -> int:
-    """Return the newest event's time (Unix seconds) of a database that is not open yet; 0 if there is none.
-
-    Raises:
-        DaemonError: STORAGE_UNAVAILABLE.
-    """
-    try:
-        raw = await connect(url)
-        try:
-            return await events.newest_timestamp(raw)
-        finally:
-            raw.terminate()
-    except ERRORS as error:
-        raise unavailable(error) from error
