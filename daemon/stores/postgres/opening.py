@@ -7,7 +7,7 @@ from daemon.domain.clock import Clock
 from daemon.domain.errors import DaemonError
 from daemon.domain.events import Event
 from daemon.stores.cache import SessionCache
-from daemon.stores.postgres.connection import open_pool
+from daemon.stores.postgres.connection import ERRORS, open_pool, unavailable
 from daemon.stores.postgres.database import PostgresStore
 from daemon.stores.postgres.reasons import reason
 from daemon.stores.postgres.watch import Watch
