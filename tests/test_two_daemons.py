@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import shutil
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ import pytest
 
 from tests.support.daemon_process import PASSWORD, cli, wait_for
 from tests.support.http import Answer, load, request, spread
+from tests.support.live import FakeTime, LiveDaemon
 from tests.support.owner import CHANNELS, WEBHOOK_SECRET, webhook
 from tests.support.pair import Pair, Site, refused_after
 from tests.support.postgres import fresh_database
@@ -354,3 +357,88 @@ def test_a_home_without_the_key_of_the_others_is_refused_in_one_line(pair: Pair,
         assert "copy seal.key from the home of one" in refused.err
         assert "Traceback" not in refused.err
         assert (home / "seal.key").exists() == (key is not None)
+
+
+def test_a_daemon_that_was_frozen_does_not_trust_what_it_remembers(pair: Pair) -> None:
+    session = pair.b.new_session()
+    client = pair.b.agent(session["token"])
+    assert client.get("/v1/session").status_code == 200
+    pair.b.process.send_signal(signal.SIGSTOP)
+    try:
+        _revoke(pair, session)
+        waited = time.monotonic()
+        wait_for(lambda: time.monotonic() - waited > WITHIN)
+    finally:
+        pair.b.process.send_signal(signal.SIGCONT)
+    assert client.get("/v1/session").json()["code"] == "SESSION_REVOKED"
+
+
+def test_after_a_commit_whose_outcome_is_unknown_nothing_remembered_is_served(deaf: tuple[Pair, Proxy]) -> None:
+    pair, proxy = deaf
+    session = pair.b.new_session()
+    accepted = is_accepted(pair.b, session["token"])
+    proxy.uncertain = True
+    answer = pair.b.owner.delete(f"/v1/sessions/{session['id']}")
+    assert answer.status_code == 503, answer.text
+    assert refused_after(accepted, time.monotonic()) < WITHIN
+    proxy.uncertain = False
+    pair.b.new_session()
+    last = pair.ask("SELECT max(id) FROM audit_log")[0][0]
+    for site in (pair.a, pair.b):
+        wait_for(lambda one=site: _events_of(one)[-1] >= last)
+        assert _is_whole(_events_of(site))
+        assert len(site.logged("session.revoked")) == 1
+
+
+@pytest.fixture
+def timed(tmp_path: Path) -> Iterator[tuple[LiveDaemon, LiveDaemon, FakeTime]]:
+    """Two daemons in one time that the test moves."""
+    moved = FakeTime()
+    with fresh_database() as url:
+        a = LiveDaemon(tmp_path / "a", moved, DAEMON_DATABASE_URL=url)
+        (tmp_path / "b").mkdir(mode=0o700)
+        shutil.copy(a.home.seal_key_file, tmp_path / "b" / "seal.key")
+        b = LiveDaemon(tmp_path / "b", moved, DAEMON_DATABASE_URL=url)
+        yield a, b, moved
+        b.stop()
+        a.stop()
+
+
+def test_a_session_that_is_used_on_one_is_not_idle_on_the_other(
+    timed: tuple[LiveDaemon, LiveDaemon, FakeTime],
+) -> None:
+    a, b, moved = timed
+    session = a.new_session(constraints={"idleTimeout": 60})
+    at_a, at_b = a.agent(session["token"]), b.agent(session["token"])
+    assert at_b.get("/v1/session").status_code == 200
+    for _ in range(3):
+        moved.advance(40)
+        assert at_a.get("/v1/session").status_code == 200
+    a.call(lambda daemon: daemon.parts.store.flush())
+    answer = at_b.get("/v1/session")
+    assert answer.status_code == 200, answer.text
+    # What the other daemon has not stored yet cannot be known: the sweeper leaves it two seconds.
+    b.call(lambda daemon: daemon.parts.store.flush())
+    moved.advance(61)
+    b.call(lambda daemon: daemon.parts.services.admin.sweep())
+    assert not b.events(type="SESSION_EXPIRED")
+    moved.advance(1)
+    b.call(lambda daemon: daemon.parts.services.admin.sweep())
+    assert [one["details"]["reason"] for one in b.events(type="SESSION_EXPIRED")] == ["idle"]
+
+
+def test_a_token_that_was_superseded_and_used_on_one_is_reused_on_the_other(
+    timed: tuple[LiveDaemon, LiveDaemon, FakeTime],
+) -> None:
+    a, b, moved = timed
+    session = a.new_session(ttl=300)
+    old = b.agent(session["token"])
+    assert old.get("/v1/session").status_code == 200
+    moved.advance(150)
+    renewed = a.agent(session["token"]).put(f"/v1/sessions/{session['id']}/renew").raise_for_status()
+    moved.advance(31)
+    assert old.put(f"/v1/sessions/{session['id']}/renew").json() == renewed.json()
+    assert a.agent(renewed.json()["token"]).get("/v1/session").status_code == 200
+    a.call(lambda daemon: daemon.parts.store.flush())
+    assert old.put(f"/v1/sessions/{session['id']}/renew").json()["code"] == "TOKEN_REUSED"
+    assert a.agent(renewed.json()["token"]).get("/v1/session").status_code == 401

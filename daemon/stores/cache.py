@@ -76,7 +76,7 @@ class SessionCache:
     def converge(self, live: LiveSession, counted: int, last_activity: int, used_generation: int) -> None:
         """Take over a session's stored activity, to which other daemons may have added."""
         live.counted = counted
-        live.last_activity = max(live.last_activity or 0, last_activity)
+        live.last_activity = max(live.last_activity or 0, last_activity) or None
         live.used_generation = max(live.used_generation, used_generation)
 
     def put(self, session: Session) -> None:
@@ -116,6 +116,7 @@ class SessionCache:
         if known is not None:
             # Who rotated it elsewhere did so at a moment that only the row tells.
             self._replace(known, session, None)
+            self.converge(known, session.request_count, session.last_activity or 0, session.used_generation)
             known.stale = False
             self._enter(known)
             return known

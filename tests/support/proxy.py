@@ -7,10 +7,14 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class Proxy:
-    """Forwards connections; while `deaf`, those on which somebody listens for notifications stay open and hang.
+    """Forwards connections.
 
     Args:
         url: of the server.
+
+    Attributes:
+        deaf: connections on which somebody listens for notifications stay open and hang.
+        uncertain: a connection ends when the server says that it has committed.
     """
 
     def __init__(self, url: str) -> None:
@@ -20,6 +24,7 @@ class Proxy:
         user, at, _ = parts.netloc.rpartition("@")
         self.url = urlunsplit(parts._replace(netloc=f"{user}{at}127.0.0.1:{self._listening.getsockname()[1]}"))
         self.deaf = False
+        self.uncertain = False
         self._open: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -32,14 +37,18 @@ class Proxy:
                     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._open += [client, server]
                 listens = threading.Event()
-                threading.Thread(target=self._forward, args=(client, server, listens), daemon=True).start()
-                threading.Thread(target=self._forward, args=(server, client, listens), daemon=True).start()
+                for way in ((client, server), (server, client)):
+                    threading.Thread(target=self._forward, args=(*way, server, listens), daemon=True).start()
 
-    def _forward(self, source: socket.socket, target: socket.socket, listens: threading.Event) -> None:
+    def _forward(
+        self, source: socket.socket, target: socket.socket, server: socket.socket, listens: threading.Event
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
                 if b"LISTEN " in data:
                     listens.set()
+                if self.uncertain and source is server and b"COMMIT\0" in data:
+                    break
                 if not (self.deaf and listens.is_set()):
                     target.sendall(data)
         for one in (source, target):
