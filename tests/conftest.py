@@ -8,7 +8,7 @@ import pytest
 
 from daemon.web.streams import StreamLimits
 from tests.support import postgres
-from tests.support.engines import Databases
+from tests.support.engines import Databases, drop_kept
 from tests.support.live import FakeTime, LiveDaemon
 
 
@@ -34,6 +34,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_unconfigure() -> None:
     """Remove what the process made outside of temporary directories."""
+    drop_kept()
     postgres.drop_template()
 
 
