@@ -50,6 +50,8 @@ _SEMICOLON = re.compile(
 )
 """A semicolon, or what may hold one that ends no statement: a comment, a string, a name, the body of a function."""
 
+_FIRST_WORD = re.compile(r"(?:\s|--[^\n]*|/\*.*?\*/)*(\w*)", re.DOTALL)
+
 
 async def migrate(
     url: str, *, now: int, applied: Callable[[str], None] | None = None, migrations: Path | None = None
@@ -193,6 +195,7 @@ async def _apply(connection: Connection, migration: Migration, *, url: str, know
 
 
 async def _execute(connection: Connection, statement: str) -> None:
-    if first_line(statement).rstrip(";").partition(" ")[0].upper() in _FORBIDDEN:
+    word = _FIRST_WORD.match(statement)
+    if word is not None and word[1].upper() in _FORBIDDEN:
         raise asyncpg.InterfaceError("a migration may not control transactions")
     await connection.execute(statement)
