@@ -20,7 +20,6 @@ from daemon.stores.migration_files import (
 from daemon.stores.postgres.connection import ERRORS, Connection, connect
 from daemon.stores.postgres.reasons import place, reason
 
-CONNECT_SECONDS = 3.0
 LOOK_SECONDS = 5.0
 LOCK_SECONDS = 60
 """How long another daemon that migrates the same database is waited for."""
@@ -135,7 +134,7 @@ async def connected(url: str) -> AsyncIterator[Connection]:
     Raises:
         MigrationError: the server is too old; else as `connect`.
     """
-    connection = await connect(url, seconds=CONNECT_SECONDS)
+    connection = await connect(url)
     try:
         refuse_older(url, connection.get_server_version().major)
         yield connection
