@@ -11,23 +11,25 @@ from typing import Any, get_origin
 import msgspec
 from msgspec import Struct
 
+from daemon import addresses
 from daemon.settings import (
     KEYS,
     SECTIONS,
     Config,
+    Conversations,
     Database,
     Key,
     LogSettings,
     Notifications,
     Security,
     Server,
-    is_loopback,
 )
 
 __all__ = [
     "RELOADABLE",
     "Config",
     "ConfigError",
+    "Conversations",
     "Database",
     "Loaded",
     "LogSettings",
@@ -70,8 +72,11 @@ class ConfigError(Exception):
 SECRET_VARIABLES = ("DAEMON_MASTER_PASSWORD", "DAEMON_MASTER_PASSWORD_FILE", "DAEMON_OWNER_TICKET")
 """Variables that lead to the owner's credentials: never configuration, and no child process gets them."""
 
-STORAGE_VARIABLES = (KEYS["database.url"].variable,)
+STORAGE_VARIABLES = (KEYS["database.url"].variable, KEYS["conversations.url"].variable)
 """Variables that may lead to the rows themselves: configuration, but not for the processes of agents."""
+
+_PLAIN_VARIABLES = {"SESSION_TTL_SECONDS": "conversations.conversation_ttl"}
+"""Variables by which backends know a key; the key's own variable overrides them."""
 
 _FLAGS = {"server.port": "--port", "log.level": "--log-level"}
 
@@ -87,7 +92,7 @@ def load(home: Path, environ: Mapping[str, str], flags: Mapping[str, object]) ->
 
     Args:
         home: the directory of `config.toml`, which may be missing.
-        environ: the environment; `DAEMON_<SECTION>_<KEY>` are configuration, everything else is not.
+        environ: the environment; `DAEMON_<SECTION>_<KEY>` and SESSION_TTL_SECONDS are configuration, all else is not.
         flags: values of the command line by dotted key (`server.port`, `log.level`); None is a flag not given.
 
     Raises:
@@ -132,6 +137,9 @@ class _Reader:
                 )
 
     def read_environment(self, environ: Mapping[str, str]) -> None:
+        for variable, name in _PLAIN_VARIABLES.items():
+            if variable in environ:
+                self._take(KEYS[name], _from_text(KEYS[name], environ[variable]), variable)
         known = {key.variable: key for key in KEYS.values()}
         for variable in sorted(environ):
             prefix, _, rest = variable.partition("_")
@@ -241,7 +249,7 @@ def _shown(name: str) -> str:
 
 def _conflicts(config: Config, home: Path) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield what is wrong between keys that are valid by themselves, with the keys' names."""
-    if not config.server.allow_remote and not is_loopback(config.server.host):
+    if not config.server.allow_remote and not addresses.is_loopback(config.server.host):
         names = ("server.host", "server.allow_remote")
         yield names, f"server.host must be {KEYS['server.host'].allowed}"
     if config.security.session_ttl > config.security.session_absolute_lifetime:
