@@ -17,7 +17,7 @@ from daemon.stores.migration_files import (
     load,
     verify,
 )
-from daemon.stores.postgres.connection import ERRORS, Connection, connect
+from daemon.stores.postgres.connection import CONNECT_TIMEOUT, ERRORS, Connection, connect
 from daemon.stores.postgres.reasons import place, reason
 
 LOOK_SECONDS = 5.0
@@ -134,7 +134,7 @@ async def connected(url: str) -> AsyncIterator[Connection]:
     Raises:
         MigrationError: the server is too old; else as `connect`.
     """
-    connection = await connect(url)
+    connection = await connect(url, seconds=CONNECT_TIMEOUT)
     try:
         refuse_older(url, connection.get_server_version().major)
         yield connection
@@ -170,7 +170,7 @@ async def _apply(connection: Connection, migration: Migration, *, url: str, know
     The row comes first, so that the migration can read the time there.
     """
     async with connection.transaction(isolation="read_committed"):
-        await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+        await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; SET LOCAL statement_timeout = 0")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         if verify(place(url), known, *await _ledger(connection, url)) >= migration.version:
             return False
