@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Tell what is decided at import about the option, and the marks."""
     config.addinivalue_line("markers", "both_engines: runs on SQLite and on PostgreSQL")
-    config.addinivalue_line("markers", "of_file: runs on SQLite alone")
+    config.addinivalue_line("markers", "one_engine: runs on SQLite alone")
     if config.getoption("--campaign"):
         os.environ["SESSION_CAMPAIGN"] = "1"
 
@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run on both engines what asks for it."""
     marked = metafunc.definition.get_closest_marker
-    if "engine" in metafunc.fixturenames and marked("both_engines") and not marked("of_file"):
+    if "engine" in metafunc.fixturenames and marked("both_engines") and not marked("one_engine"):
         metafunc.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
 
 

@@ -17,8 +17,8 @@ from tests.support import postgres
 both_engines = pytest.mark.both_engines
 """Every test of the file that starts a daemon runs on SQLite and on PostgreSQL."""
 
-of_file = pytest.mark.of_file
-"""But for this one, which is about the file itself."""
+one_engine = pytest.mark.one_engine
+"""But for this one, which is about the file itself, or to which the engine makes no difference."""
 
 
 REFUSED = (sqlite3.IntegrityError, asyncpg.IntegrityConstraintViolationError)
