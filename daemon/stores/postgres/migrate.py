@@ -17,10 +17,9 @@ from daemon.stores.migration_files import (
     load,
     verify,
 )
-from daemon.stores.postgres.connection import ERRORS, Connection, connect
+from daemon.stores.postgres.connection import CONNECT_TIMEOUT, ERRORS, Connection, connect
 from daemon.stores.postgres.reasons import place, reason
 
-CONNECT_SECONDS = 3.0
 LOOK_SECONDS = 5.0
 LOCK_SECONDS = 60
 """How long another daemon that migrates the same database is waited for."""
@@ -49,6 +48,8 @@ _SEMICOLON = re.compile(
     r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|(?P<end>;)", re.DOTALL
 )
 """A semicolon, or what may hold one that ends no statement: a comment, a string, a name, the body of a function."""
+
+_FIRST_WORD = re.compile(r"(?:\s|--[^\n]*|/\*.*?\*/)*(\w*)", re.DOTALL)
 
 
 async def migrate(
@@ -133,7 +134,7 @@ async def connected(url: str) -> AsyncIterator[Connection]:
     Raises:
         MigrationError: the server is too old; else as `connect`.
     """
-    connection = await connect(url, seconds=CONNECT_SECONDS)
+    connection = await connect(url, seconds=CONNECT_TIMEOUT)
     try:
         refuse_older(url, connection.get_server_version().major)
         yield connection
@@ -169,7 +170,7 @@ async def _apply(connection: Connection, migration: Migration, *, url: str, know
     The row comes first, so that the migration can read the time there.
     """
     async with connection.transaction(isolation="read_committed"):
-        await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+        await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; SET LOCAL statement_timeout = 0")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         if verify(place(url), known, *await _ledger(connection, url)) >= migration.version:
             return False
@@ -193,6 +194,7 @@ async def _apply(connection: Connection, migration: Migration, *, url: str, know
 
 
 async def _execute(connection: Connection, statement: str) -> None:
-    if first_line(statement).rstrip(";").partition(" ")[0].upper() in _FORBIDDEN:
+    word = _FIRST_WORD.match(statement)
+    if word is not None and word[1].upper() in _FORBIDDEN:
         raise asyncpg.InterfaceError("a migration may not control transactions")
     await connection.execute(statement)
