@@ -10,7 +10,6 @@ import pytest
 
 from daemon.domain import agents, kill_switch, sessions
 from daemon.domain.changes import Outcome, Rows, Scope
-from daemon.domain.clock import DomainClock
 from daemon.domain.errors import AGENT_NOT_FOUND, DaemonError
 from daemon.domain.events import SYSTEM, Origin
 from daemon.domain.facts.agents import AgentCreated
@@ -21,7 +20,7 @@ from daemon.stores.postgres.connection import connect
 from daemon.stores.postgres.database import PostgresStore
 from daemon.stores.postgres.opening import open_store
 from tests.support import postgres
-from tests.support.live import START, FakeTime
+from tests.support.live import START, FakeTime, MovedClock
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +40,7 @@ async def another(database_url: str, time: FakeTime) -> AsyncIterator[Open]:
     async with AsyncExitStack() as stack:
 
         async def start() -> PostgresStore:
-            clock = DomainClock(lambda: time.wall, lambda: time.mono)
+            clock = MovedClock(lambda: time.wall, lambda: time.mono)
             store = await open_store(
                 database_url, clock, cache_sessions=100, announce=lambda _: None, report=lambda *_, **__: None
             )
