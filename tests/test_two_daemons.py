@@ -461,7 +461,7 @@ def test_answers_are_awaited_by_one_daemon_and_by_the_other_once_that_is_gone(ow
         polled = _polls(phone)
         leading.kill9()
         phone.wait(lambda: _polls(phone) > polled, 5)
-        assert _led(other) == EXCLUSIVE
+        wait_for(lambda: _led(other) == EXCLUSIVE)
 
 
 def _polls(phone: FakeTelegram) -> int:
