@@ -14,8 +14,9 @@ from daemon.domain.errors import AGENT_NOT_FOUND, DaemonError
 from daemon.domain.events import SYSTEM, Origin
 from daemon.domain.facts.agents import AgentCreated
 from daemon.domain.facts.sessions import SessionRevoked
-from daemon.domain.filters import EventFilter
-from daemon.domain.rows import Agent, Channel, Session
+from daemon.domain.filters import AttemptFilter, EventFilter
+from daemon.domain.pages import Page
+from daemon.domain.rows import Agent, Attempt, Channel, Session
 from daemon.stores.postgres.connection import connect
 from daemon.stores.postgres.database import PostgresStore
 from daemon.stores.postgres.opening import open_store
@@ -262,6 +263,12 @@ async def test_a_message_is_one_daemons_to_send_until_it_leaves_it_alone(
     left = {one.id for some in found[1:] for one in some}
     assert {one.id for one in await stores[2].due_deliveries(6, [])} == left
     assert await stores[1].due_deliveries(6, []) == []
+
+
+async def test_whatever_a_service_says_of_a_failure_is_logged(store: PostgresStore) -> None:
+    attempt = Attempt("id", None, "TEST", "INFO", None, "FAILED", "a\0b", 0, START)
+    await store.change(Scope(), lambda _rows, _now: Outcome(answer=None, attempts=(attempt,)), SYSTEM)
+    assert [one.error for one in await store.attempts(AttemptFilter(), Page())] == ["a\ufffdb"]
 
 
 async def test_an_equal_message_is_written_once_whichever_daemon_writes_it(stores: list[PostgresStore]) -> None:
