@@ -10,7 +10,7 @@ from daemon.domain.conversations import Bound, Rebinding
 from daemon.domain.facts.conversations import Binding
 from daemon.domain.rows import Conversation, ConversationKey
 from daemon.stores.redis import scripts
-from daemon.stores.redis.failures import Away
+from daemon.stores.redis.failures import AwayError
 from daemon.stores.redis.keys import Keys
 from daemon.stores.redis.link import Link
 from daemon.stores.redis.values import decode, encode
@@ -24,7 +24,7 @@ class Merged(msgspec.Struct, frozen=True):
 
 
 class Bindings:
-    """Conversations in Redis; every method raises Away when it cannot be asked.
+    """Conversations in Redis; every method raises AwayError when it cannot be asked.
 
     Args:
         link: the server.
@@ -67,22 +67,30 @@ class Bindings:
         versions = (refused.created_at, refused.rebind_count)
         self._answer(refused.key, await self._run(scripts.UNDO, refused.key, *versions, provider, model))
 
-    async def merge(self, rows: Sequence[Conversation], timeout: float) -> list[Merged]:
-        """Bring in rows of the engine within `timeout` seconds; what Redis holds stays where it is newer."""
+    async def restore(self, row: Conversation) -> None:
+        """Bring in a row of the engine; what Redis holds stays where it is newer."""
+        self._answer(row.key, await self._run(scripts.MERGE, row.key, encode(row)))
+
+    async def merge(self, rows: Sequence[Conversation]) -> list[Merged]:
+        """Bring in many rows of the engine, also while Redis does not serve."""
         now = self._clock.now()
         calls = [(self._keys.conversation(row.key), (now, encode(row))) for row in rows]
-        answers = await self._link.run_many(scripts.MERGE, calls, timeout)
+        answers = await self._link.run_many(scripts.MERGE, calls)
         merged = []
         for row, answer in zip(rows, answers, strict=True):
             changed, found = self._answer(row.key, answer)
             merged.append(Merged(found or row, changed))
         return merged
 
-    async def forget(self, deleted: Sequence[tuple[ConversationKey, int]], timeout: float) -> int:
-        """Take away within `timeout` seconds what was not used since its deletion (Unix seconds); return how many."""
+    async def forget(self, deleted: Sequence[tuple[ConversationKey, int]]) -> int:
+        """Take away what was not used since its deletion (Unix seconds), also while Redis does not serve.
+
+        Returns:
+            How many there were.
+        """
         now = self._clock.now()
         calls = [(self._keys.conversation(key), (now, at)) for key, at in deleted]
-        answers = await self._link.run_many(scripts.FORGET, calls, timeout)
+        answers = await self._link.run_many(scripts.FORGET, calls)
         return sum(self._answer(key, answer)[0] for (key, _), answer in zip(deleted, answers, strict=True))
 
     async def _run(self, script: str, key: ConversationKey, *values: str | bytes | int) -> list[Any]:
@@ -96,4 +104,4 @@ class Bindings:
         try:
             return bool(done), decode(value, key) if value is not None else None
         except msgspec.DecodeError as error:
-            raise Away("a key holds what is no conversation") from error
+            raise AwayError("a key holds what is no conversation") from error

@@ -6,7 +6,7 @@ import ssl
 from redis import exceptions
 
 
-class Away(Exception):
+class AwayError(Exception):
     """Redis cannot be asked now.
 
     Args:
@@ -20,7 +20,7 @@ class Away(Exception):
         self.silent = silent
 
 
-class Unfit(Exception):
+class UnfitError(Exception):
     """What is configured can never serve.
 
     Args:
@@ -54,15 +54,15 @@ _PASSING = frozenset({"LOADING", "READONLY", "OOM", "MASTERDOWN", "CLUSTERDOWN",
 """Codes of errors that pass by themselves, or when somebody mends the server."""
 
 
-def away(error: Exception) -> Away:
+def away(error: Exception) -> AwayError:
     """Return why Redis cannot be asked; the library's own text may hold addresses and is not repeated."""
     for kind, reason in _REASONS:
         if isinstance(error, kind):
-            return Away(reason)
+            return AwayError(reason)
     if isinstance(error, exceptions.ResponseError):
-        return Away(f"it answers {_code(error)}")
+        return AwayError(f"it answers {_code(error)}")
     closed = "closed by server" in str(error).lower()
-    return Away("it closed the connection" if closed else "it cannot be reached", silent=closed)
+    return AwayError("it closed the connection" if closed else "it cannot be reached", silent=closed)
 
 
 def _code(error: exceptions.ResponseError) -> str:
@@ -70,23 +70,29 @@ def _code(error: exceptions.ResponseError) -> str:
     return word if word.isascii() and word.isupper() else "an error"
 
 
-def unfit(error: Exception) -> Unfit | None:
+def unfit(error: Exception) -> UnfitError | None:
     """Return what is wrong with the configuration if an error at the start shows that; None if it may pass."""
     if isinstance(error, exceptions.AuthenticationError | exceptions.AuthenticationWrongNumberOfArgsError):
-        return Unfit("the Redis of conversations.url refuses the password: correct user and password in the URL")
+        return UnfitError("the Redis of conversations.url refuses the password: correct user and password in the URL")
     if isinstance(error, exceptions.NoPermissionError):
-        return Unfit("the Redis user of conversations.url needs EVALSHA, SCRIPT, INFO, GET, SET, DEL, EXPIRE and TYPE")
+        return UnfitError(
+            "the Redis user of conversations.url needs EVALSHA, SCRIPT, INFO, GET, SET, DEL, EXPIRE and TYPE"
+        )
     if isinstance(error, exceptions.InvalidResponse):
         return not_a_redis()
     if isinstance(error.__context__, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):
-        return Unfit("the TLS certificate of conversations.url is not accepted: name its CA with ?ssl_ca_certs=FILE")
+        return UnfitError(
+            "the TLS certificate of conversations.url is not accepted: name its CA with ?ssl_ca_certs=FILE"
+        )
     if isinstance(error, exceptions.ResponseError) and _code(error) not in _PASSING:
-        return Unfit("the Redis of conversations.url refuses what it is asked: check the database number in the URL")
+        return UnfitError(
+            "the Redis of conversations.url refuses what it is asked: check the database number in the URL"
+        )
     return None
 
 
-def not_a_redis() -> Unfit:
+def not_a_redis() -> UnfitError:
     """Return that something else answers at the address."""
-    return Unfit(
+    return UnfitError(
         "what answers at conversations.url is no Redis: correct host and port, and use rediss:// where it wants TLS"
     )

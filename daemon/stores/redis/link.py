@@ -11,7 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from daemon.stores.redis import scripts
-from daemon.stores.redis.failures import FAILURES, Away, Restarted, Unfit, away, not_a_redis, unfit
+from daemon.stores.redis.failures import FAILURES, AwayError, Restarted, UnfitError, away, not_a_redis, unfit
 
 TIMEOUT = 0.3
 """Seconds that one request may take, connecting included."""
@@ -38,7 +38,7 @@ class Link:
         url: `redis://` or `rediss://`, with user and password where it wants them.
 
     Raises:
-        Unfit: the URL is none of these.
+        UnfitError: the URL is none of these.
     """
 
     def __init__(self, url: str) -> None:
@@ -48,14 +48,14 @@ class Link:
         self._slots = asyncio.Semaphore(CONNECTIONS)
         self.server: Server | None = None
         """The server that is trusted; a connection to any other one fails. None trusts whoever answers."""
-        self.away: Away | None = None
+        self.away: AwayError | None = None
         """Set while nothing but `greet` and `run_many` may ask."""
 
     async def run(self, script: str, key: str, *values: str | bytes | int) -> list[Any]:
         """Run a script on a key and return its answer; one round trip.
 
         Raises:
-            Away: Redis cannot be asked.
+            AwayError: Redis cannot be asked.
         """
         async with self._slots:
             if self.away is not None:
@@ -66,22 +66,19 @@ class Link:
             except FAILURES as error:
                 raise away(error) from error
 
-    async def run_many(
-        self, script: str, calls: Iterable[tuple[str, Sequence[str | bytes | int]]], timeout: float
-    ) -> list[list[Any]]:
+    async def run_many(self, script: str, calls: Iterable[tuple[str, Sequence[str | bytes | int]]]) -> list[list[Any]]:
         """Run a script on many keys in one round trip, also while `away`; each on its own, not all or none.
 
         Args:
             script: which.
             calls: key and values of each.
-            timeout: seconds for all of them.
 
         Raises:
-            Away: Redis cannot be asked.
+            AwayError: Redis cannot be asked.
         """
         run = self._scripts[script]
         try:
-            async with asyncio.timeout(timeout), self._client.pipeline(transaction=False) as pipeline:
+            async with asyncio.timeout(BULK_TIMEOUT), self._client.pipeline(transaction=False) as pipeline:
                 for key, values in calls:
                     await run(keys=[key], args=values, client=pipeline)
                 return [list(answer) for answer in await pipeline.execute()]
@@ -95,14 +92,14 @@ class Link:
             probe: a key that nobody else uses.
 
         Raises:
-            Away: it cannot be asked, or takes no writes.
-            Unfit: it can never serve.
+            AwayError: it cannot be asked, or takes no writes.
+            UnfitError: it can never serve.
         """
         self.server = None
         try:
             async with asyncio.timeout(TIMEOUT):
                 await self._pool.disconnect()
-                server = _server(await self._client.execute_command("INFO"))
+                server = _server(await self._client.info())
                 await self._scripts[scripts.PROBE](keys=[probe])
         except FAILURES as error:
             raise unfit(error) or away(error) from error
@@ -125,13 +122,15 @@ class Link:
             raise Restarted
 
 
-def _pool(url: str, greet: Any) -> ConnectionPool[Connection]:
+def _pool(url: str, greet: Any) -> ConnectionPool:
     try:
         options: dict[str, Any] = dict(parse_url(url)) if url.startswith(_SCHEMES) else {}
     except ValueError:
         options = {}
     if not options.get("host") or any(name not in _OPTIONS and not name.startswith("ssl_") for name in options):
-        raise Unfit("conversations.url must be redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], or rediss:// for TLS")
+        raise UnfitError(
+            "conversations.url must be redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], or rediss:// for TLS"
+        )
     return ConnectionPool(
         **options,
         redis_connect_func=greet,
@@ -165,6 +164,6 @@ def _check(server: Server) -> None:
     if not server.run_id or not major.isdecimal():
         raise not_a_redis()
     if int(major) < OLDEST:
-        raise Unfit(f"the Redis of conversations.url is {server.version}: {OLDEST}.0 or newer is needed")
+        raise UnfitError(f"the Redis of conversations.url is {server.version}: {OLDEST}.0 or newer is needed")
     if server.mode != "standalone":
-        raise Unfit(f"conversations.url names a Redis {server.mode}: name one Redis, not a cluster or a sentinel")
+        raise UnfitError(f"conversations.url names a Redis {server.mode}: name one Redis, not a cluster or a sentinel")

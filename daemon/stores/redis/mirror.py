@@ -4,16 +4,18 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from functools import partial
+from itertools import islice
 
 import msgspec
 
 from daemon.domain import conversations, mirroring
 from daemon.domain.changes import Decide, Scope
 from daemon.domain.conversations import Rebinding
-from daemon.domain.errors import STORAGE_UNAVAILABLE, DaemonError
+from daemon.domain.errors import STORAGE_UNAVAILABLE, SYSTEM_LOCKED, DaemonError
 from daemon.domain.events import SYSTEM, Origin
 from daemon.domain.rows import Conversation, ConversationKey, TouchedConversation
 from daemon.stores.protocol import Store
+from daemon.stores.redis.failures import AwayError
 
 PATIENCE = 2.0
 """Seconds that whoever made a change has to tell the engine, before somebody who only saw it does."""
@@ -46,7 +48,7 @@ class Mirror:
 
     Args:
         store: the engine.
-        look: returns what Redis holds now; raises while it cannot be asked.
+        look: returns what Redis holds now; raises AwayError while it cannot be asked.
     """
 
     def __init__(self, store: Store, look: Callable[[ConversationKey], Awaitable[Conversation | None]]) -> None:
@@ -104,7 +106,7 @@ class Mirror:
             DaemonError: CONVERSATION_NOT_FOUND, STORAGE_UNAVAILABLE, and as the session check does.
         """
         for pending in (self._uses, self._owed, self._familiar):
-            pending.pop(key, None)  # type: ignore[attr-defined]
+            pending.pop(key, None)
         await self._store.change(Scope(session=session_id, conversation=key), conversations.delete, origin)
 
     async def removed(self, held: Conversation, session_id: str, origin: Origin) -> None:
@@ -126,8 +128,8 @@ class Mirror:
         async with self._flushing:
             await self._flush_uses()
             for owed in [one for one in self._owed.values() if one.due <= now]:
-                with contextlib.suppress(_Unknown):
-                    await self._settle(owed, await self._seen(owed))
+                with contextlib.suppress(AwayError):
+                    await self._settle(owed, await self._look(owed.held.key))
 
     async def flush_without_redis(self) -> None:
         """Store everything, at once and as last seen: Redis cannot be asked, and the engine answers from now on.
@@ -161,13 +163,12 @@ class Mirror:
             del self._familiar[next(iter(self._familiar))]
 
     async def _flush_uses(self) -> None:
-        taken, self._uses = self._uses, {}
-        rows = list(taken.values())
-        for start in range(0, len(rows), CHUNK):
+        for _ in range(len(self._uses) // CHUNK + 1):
+            rows = [self._uses.pop(key) for key in list(islice(self._uses, CHUNK))]
             try:
-                await self._store.touch_conversations(rows[start : start + CHUNK])
+                await self._store.touch_conversations(rows)
             except DaemonError:
-                for row in rows[start:]:
+                for row in rows:
                     self._keep(row)
                 raise
 
@@ -179,26 +180,21 @@ class Mirror:
         else:
             self._uses[key] = msgspec.structs.replace(later, requests=later.requests + row.requests)
 
-    async def _seen(self, owed: _Owed) -> Conversation | None:
-        try:
-            return await self._look(owed.held.key)
-        except Exception as error:
-            raise _Unknown from error
-
     async def _settle(self, owed: _Owed, held: Conversation | None) -> None:
         """Make the engine's row what is held; what is gone from Redis was deleted, or is over."""
         if held is not None:
             row = await self._store.conversation(held.key)
             if row is None or _version(row) != _version(held):
                 scope = Scope(agent=held.agent_id, session=held.session_id, conversation=held.key)
-                await self._store.change(scope, partial(mirroring.follow, held=held), owed.origin)
+                try:
+                    await self._store.change(scope, partial(mirroring.follow, held=held), owed.origin)
+                except DaemonError as error:
+                    if error.kind is SYSTEM_LOCKED:
+                        return
+                    raise
             self._know(held)
         if self._owed.get(owed.held.key) is owed:
             del self._owed[owed.held.key]
-
-
-class _Unknown(Exception):
-    """Redis cannot be asked; what is owed stays."""
 
 
 def _version(conversation: Conversation) -> Version:

@@ -76,7 +76,7 @@ return {odd, 0, value and redis.call('GET', KEYS[1]) or false}
 """
 )
 
-# Bind to something else where it is bound as expected. ARGV: now, expected provider and model, wanted provider and model.
+# Bind to something else where it is bound as expected. ARGV: now, expected provider and model, wanted ones.
 REBIND = (
     _STORED
     + """
