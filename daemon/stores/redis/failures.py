@@ -5,6 +5,8 @@ import ssl
 
 from redis import exceptions
 
+from daemon.stores.protocol import UnfitError
+
 
 class AwayError(Exception):
     """Redis cannot be asked now.
@@ -18,18 +20,6 @@ class AwayError(Exception):
         super().__init__(reason)
         self.reason = reason
         self.silent = silent
-
-
-class UnfitError(Exception):
-    """What is configured can never serve.
-
-    Args:
-        message: one line that says what to do.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
 
 
 class Restarted(exceptions.ConnectionError):

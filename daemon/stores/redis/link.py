@@ -10,8 +10,9 @@ from redis.asyncio.connection import Connection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from daemon.stores.protocol import UnfitError
 from daemon.stores.redis import scripts
-from daemon.stores.redis.failures import FAILURES, AwayError, Restarted, UnfitError, away, not_a_redis, unfit
+from daemon.stores.redis.failures import FAILURES, AwayError, Restarted, away, not_a_redis, unfit
 
 TIMEOUT = 0.3
 """Seconds that one request may take, connecting included."""
@@ -138,7 +139,6 @@ def _pool(url: str, greet: Any) -> ConnectionPool:
         socket_timeout=None,
         socket_connect_timeout=TIMEOUT,
         retry=Retry(NoBackoff(), 0),
-        driver_info=None,
         protocol=2,
     )
 

@@ -5,24 +5,18 @@ from collections.abc import Callable
 from functools import partial
 from secrets import token_hex
 
-import msgspec
-
-from daemon.domain.changes import Outcome, Rows, Scope
 from daemon.domain.errors import DaemonError
 from daemon.domain.events import SYSTEM
 from daemon.domain.rows import ConversationKey
 from daemon.stores.conversations import EngineConversations
-from daemon.stores.protocol import Elsewhere, Store
+from daemon.stores.protocol import Elsewhere, Store, UnfitError
+from daemon.stores.redis.attachment import KEY, SCOPE, Attachment, attach, detach, read
 from daemon.stores.redis.copying import Copying
-from daemon.stores.redis.failures import AwayError, UnfitError, not_a_redis
+from daemon.stores.redis.failures import AwayError, not_a_redis
 from daemon.stores.redis.keys import Keys
 from daemon.stores.redis.link import Link, Server
 from daemon.stores.redis.mirror import Mirror
 
-KEY = "conversations_redis"
-"""Of the row that says what Redis has missed, in the key-value store."""
-SLACK = 5
-"""Seconds before an outage was noticed that count as part of it."""
 START_SECONDS = 10.0
 """How long a start waits for what Redis missed to be copied; the rest is copied while the engine answers."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
@@ -31,47 +25,6 @@ ROUNDS, FEW = 5, 100
 """Copies of what changed during the one before, at most, until so little is left that agents may wait for it."""
 TURN_SECONDS = 1.0
 """How long agents may wait for that."""
-
-
-class Attachment(msgspec.Struct, frozen=True):
-    """How far Redis follows the engine, as stored.
-
-    Args:
-        run_id: of the server that had everything; another one may hold what is old.
-        since: Unix seconds since when it misses what was changed; None if it misses nothing.
-    """
-
-    run_id: str = ""
-    since: int | None = None
-
-
-def _read(stored: str | None) -> Attachment | None:
-    try:
-        return msgspec.json.decode(stored, type=Attachment) if stored else None
-    except msgspec.DecodeError:
-        return Attachment()
-
-
-def _attach(_rows: Rows, _now: int, *, run_id: str) -> Outcome[None]:
-    return Outcome(answer=None, values={KEY: msgspec.json.encode(Attachment(run_id)).decode()})
-
-
-def _detach(rows: Rows, now: int) -> Outcome[None]:
-    """Note when the outage began; one that is noted already began earlier."""
-    old = _read(rows.values.get(KEY)) or Attachment()
-    since = now - SLACK if old.since is None else min(old.since, now - SLACK)
-    return Outcome(answer=None, values={KEY: msgspec.json.encode(Attachment(old.run_id, since)).decode()})
-
-
-async def leave(store: Store) -> None:
-    """Note that Redis is used no more: whoever uses it again copies everything.
-
-    Raises:
-        DaemonError: STORAGE_UNAVAILABLE.
-    """
-    if await store.value(KEY):
-        scope = Scope(values=(KEY,), while_locked=True)
-        await store.change(scope, lambda _rows, _now: Outcome(answer=None, values={KEY: ""}), SYSTEM)
 
 
 class Outage:
@@ -128,7 +81,7 @@ class Outage:
             UnfitError: it can never serve.
             DaemonError: STORAGE_UNAVAILABLE.
         """
-        before = _read(await self._store.value(KEY))
+        before = read(await self._store.value(KEY))
         try:
             server = await self._link.greet(self._probe_key)
             async with asyncio.timeout(START_SECONDS):
@@ -200,7 +153,7 @@ class Outage:
         await asyncio.shield(self._preparing)
 
     async def _prepare(self) -> None:
-        await self._store.change(Scope(values=(KEY,), while_locked=True), _detach, SYSTEM)
+        await self._store.change(SCOPE, detach, SYSTEM)
         await self._mirror.flush_without_redis()
         self._engine.forget(Elsewhere(everything=True))
 
@@ -208,7 +161,7 @@ class Outage:
         """Copy what the server missed, and let it answer: not before it has everything."""
         self._link.server = server
         try:
-            before = _read(await self._store.value(KEY)) or Attachment()
+            before = read(await self._store.value(KEY)) or Attachment()
             since = before.since if before.run_id == server.run_id else 0
             copied = 0 if since is None else await self._copying.everything(since)
             for _ in range(ROUNDS):
@@ -228,8 +181,7 @@ class Outage:
             async with asyncio.timeout(TURN_SECONDS):
                 await self._quiet.wait()
                 copied = await self._copying.rest()
-                scope = Scope(values=(KEY,), while_locked=True)
-                await self._store.change(scope, partial(_attach, run_id=server.run_id), SYSTEM)
+                await self._store.change(SCOPE, partial(attach, run_id=server.run_id), SYSTEM)
         except TimeoutError:
             raise AwayError("it was too slow to return to") from None
         finally:
