@@ -22,8 +22,8 @@ from daemon.settings import (
     Notifications,
     Security,
     Server,
-    is_loopback,
 )
+from daemon.urls import is_loopback
 
 __all__ = [
     "RELOADABLE",
@@ -40,6 +40,7 @@ __all__ = [
     "example",
     "flat",
     "load",
+    "shown",
     "table",
 ]
 
@@ -70,6 +71,9 @@ class ConfigError(Exception):
 
 SECRET_VARIABLES = ("DAEMON_MASTER_PASSWORD", "DAEMON_MASTER_PASSWORD_FILE", "DAEMON_OWNER_TICKET")
 """Variables that lead to the owner's credentials: never configuration, and no child process gets them."""
+
+STORAGE_VARIABLES = (KEYS["database.url"].variable, KEYS["conversations.url"].variable)
+"""Variables that may lead to the rows themselves: configuration, but not for the processes of agents."""
 
 _PLAIN_VARIABLES = {"SESSION_TTL_SECONDS": "conversations.conversation_ttl"}
 """Variables by which backends know a key; the key's own variable overrides them."""
@@ -258,6 +262,11 @@ def _conflicts(config: Config, home: Path) -> Iterator[tuple[tuple[str, ...], st
 def flat(config: Config) -> dict[str, Any]:
     """Return every value by its dotted key, in the order of `config.example.toml`."""
     return {name: getattr(getattr(config, key.section), key.bare) for name, key in KEYS.items()}
+
+
+def shown(config: Config) -> dict[str, Any]:
+    """Return what `flat` does, without secrets."""
+    return {name: KEYS[name].shown(value) for name, value in flat(config).items()}
 
 
 def changed(old: Config, new: Config) -> tuple[list[str], list[str]]:

@@ -3,7 +3,6 @@
 `config.py` makes everything else from these structs: validation, `config.example.toml` and the README's table.
 """
 
-import ipaddress
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,51 +11,13 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta, Struct
 
-_NAME = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
-_HOST = re.compile(rf"({_NAME}|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{{0,4}})?")
-_SQLITE = "sqlite:///"
+from daemon.urls import HOST, SQLITE, is_database, is_host, is_origin, is_redis, masked
 
 
-def _is_host(text: str) -> bool:
-    return _is_ip(text) or re.fullmatch(_NAME, text) is not None
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return text.isprintable()
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether `host` can only be reached from this machine, without asking a resolver."""
-    return host == "localhost" or (_is_ip(host) and ipaddress.ip_address(host).is_loopback)
-
-
-def _is_origin(url: str) -> bool:
-    scheme, _, host = url.partition("://")
-    return not url or (scheme in {"http", "https"} and _HOST.fullmatch(host.removesuffix("/")) is not None)
-
-
-def _is_sqlite(url: str) -> bool:
-    return not url or (url.isprintable() and re.fullmatch(rf"{_SQLITE}[^?#%]*[^?#%/]", url) is not None)
-
-
-def _is_redis(url: str) -> bool:
-    scheme, _, rest = url.partition("://")
-    credentials, _, server = rest.rpartition("@")
-    host, _, number = server.partition("/")
-    return not url or (
-        scheme in {"redis", "rediss"}
-        and re.fullmatch(r"[!-~]*", credentials) is not None
-        and _HOST.fullmatch(host) is not None
-        and re.fullmatch(r"[0-9]{0,4}", number) is not None
-    )
-
-
-def _rule(meaning: str, allowed: str, test: Callable[[Any], bool]) -> Meta:
-    return Meta(description=meaning, extra={"allowed": allowed, "test": test})
+def _rule(
+    meaning: str, allowed: str, test: Callable[[Any], bool], shown: Callable[[Any], Any] = lambda value: value
+) -> Meta:
+    return Meta(description=meaning, extra={"allowed": allowed, "test": test, "shown": shown})
 
 
 class Server(Struct, frozen=True):
@@ -67,7 +28,7 @@ class Server(Struct, frozen=True):
         _rule(
             "Address of the TCP listener.",
             "a loopback address (127.0.0.0/8, ::1, localhost), or any address if server.allow_remote is true",
-            _is_host,
+            is_host,
         ),
     ] = "127.0.0.1"
     allow_remote: Annotated[bool, Meta(description="Whether server.host may be reachable from other machines.")] = False
@@ -85,7 +46,7 @@ class Server(Struct, frozen=True):
         _rule(
             "Further names accepted in the Host header; an entry without port matches any port.",
             "a list of HOST or HOST:PORT",
-            lambda hosts: all(_HOST.fullmatch(host) for host in hosts),
+            lambda hosts: all(HOST.fullmatch(host) for host in hosts),
         ),
     ] = ()
     public_url: Annotated[
@@ -93,7 +54,7 @@ class Server(Struct, frozen=True):
         _rule(
             "Address under which clients reach the daemon, if another; its host is accepted in the Host header.",
             "empty or http(s)://HOST[:PORT]",
-            _is_origin,
+            is_origin,
         ),
     ] = ""
     shutdown_timeout: Annotated[int, Meta(ge=5, le=300, description="Seconds a stop may take.")] = 30
@@ -167,8 +128,10 @@ class Database(Struct, frozen=True):
         str,
         _rule(
             "The database; empty is `daemon.db` in the home.",
-            "empty or sqlite:///ABSOLUTE/PATH without ?, # and %",
-            _is_sqlite,
+            "empty, sqlite:///ABSOLUTE/PATH without ?, # and %, or postgresql://[USER[:PASSWORD]@][HOST][:PORT]/NAME "
+            "with %XX for special characters",
+            is_database,
+            masked,
         ),
     ] = ""
     synchronous: Annotated[
@@ -183,9 +146,14 @@ class Database(Struct, frozen=True):
     ] = 20_000
 
     @property
+    def kind(self) -> Literal["sqlite", "postgresql"]:
+        """The engine that `url` names."""
+        return "postgresql" if self.url.startswith("postgres") else "sqlite"
+
+    @property
     def path(self) -> Path | None:
-        """The absolute path that `url` names; None for the home's own database."""
-        return Path("/" + self.url.removeprefix(_SQLITE).lstrip("/")) if self.url else None
+        """The absolute path of the file that `url` names; None for the home's own and where there is no file."""
+        return Path("/" + self.url.removeprefix(SQLITE).lstrip("/")) if self.url.startswith(SQLITE) else None
 
 
 class Conversations(Struct, frozen=True):
@@ -195,8 +163,9 @@ class Conversations(Struct, frozen=True):
         str,
         _rule(
             "Where conversations are shared by proxies on many hosts; empty is the database.",
-            "empty or redis[s]://[[USER]:PASSWORD@]HOST[:PORT][/NUMBER]",
-            _is_redis,
+            "empty, redis://[USER[:PASSWORD]@]HOST[:PORT][/NUMBER][?OPTIONS], or the same with rediss:// for TLS",
+            is_redis,
+            shown=masked,
         ),
     ] = ""
     conversation_ttl: Annotated[
@@ -317,6 +286,10 @@ class Key(Struct, frozen=True):
     def accepts(self, value: Any) -> bool:
         """Return whether a value of the right type and bounds passes what bounds cannot say."""
         return self.meta.extra is None or bool(self.meta.extra["test"](value))
+
+    def shown(self, value: Any) -> Any:
+        """Return a value as anybody may see it: without its secrets."""
+        return self.meta.extra["shown"](value) if self.meta.extra else value
 
     def literal(self) -> str:
         """Return the default as TOML spells it, which for our types is how JSON does."""

@@ -265,7 +265,7 @@ def test_all_problems_of_all_sources_are_listed_at_once(tmp_path: Path) -> None:
         ("[server]\nsession_ttl = 400", "did you mean security.session_ttl?"),
         ("port = 3100", "did you mean server.port?"),
         ("[server]\nzzz = 1", "known are host, allow_remote, port,"),
-        ("[qqq]\nx = 1", "known are server, security, database, notifications, log"),
+        ("[qqq]\nx = 1", "known are server, security, database, conversations, notifications, log"),
         ("server = 3", "server must be a section: write [server]"),
         ("[[server]]\nport = 3100", "server must be a section: write [server]"),
         ("[server]\nmetrics = true", "server.metrics is not a known key"),
@@ -414,6 +414,10 @@ def valid_value(key: Key) -> st.SearchStrategy[Any]:
         "server.public_url": st.from_regex(r"\A(https?://[a-z]{1,9})?\Z"),
         "security.session_ttl": st.integers(300, 86_400),
         "database.url": st.from_regex(r"\A(sqlite:///[a-z]{1,9}/d\.db)?\Z"),
+        "conversations.url": st.from_regex(
+            r"\A(rediss?://([a-z]{1,9}:[a-z]{1,9}@)?[a-z]{1,9}(:63[0-9]{2})?(/[0-9])?)?\Z"
+        ),
+        "conversations.key_prefix": st.from_regex(r"\A[a-z:]{1,30}\Z"),
         "notifications.daily_summary": st.from_regex(r"\A(|[01][0-9]:[0-5][0-9])\Z"),
         "log.file": st.from_regex(r"\A[a-z]{1,9}/[a-z]{1,9}\.log\Z"),
     }

@@ -1,0 +1,1 @@
+ALTER TABLE sessions ADD COLUMN expiry_warned_at timestamptz;
