@@ -45,7 +45,7 @@ class RedisConversations:
         self._store = store
         self._ttl = ttl
         self._bindings = Bindings(link, keys, store.clock, ttl, lambda: report("conversations.replaced"))
-        self._mirror = Mirror(store, self._bindings.get)
+        self._mirror = Mirror(store, self._bindings.get, self._bindings.restore)
         copying = Copying(store, engine, self._bindings, self._mirror)
         self._outage = Outage(store, engine, link=link, mirror=self._mirror, copying=copying, keys=keys, report=report)
 

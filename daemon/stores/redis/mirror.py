@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from functools import partial
-from itertools import islice
 
 import msgspec
 
@@ -36,11 +35,13 @@ class _Owed(msgspec.Struct):
         held: as seen in Redis.
         due: monotonic seconds.
         origin: who made it, if that is known.
+        in_doubt: whether it was written is not known, nor whether Redis still holds it.
     """
 
     held: Conversation
     due: float
     origin: Origin = SYSTEM
+    in_doubt: bool = False
 
 
 class Mirror:
@@ -48,12 +49,19 @@ class Mirror:
 
     Args:
         store: the engine.
-        look: returns what Redis holds now; raises AwayError while it cannot be asked.
+        look: returns what Redis holds now; raises AwayError while it cannot be asked, as `restore` does.
+        restore: brings a row that is newer into Redis.
     """
 
-    def __init__(self, store: Store, look: Callable[[ConversationKey], Awaitable[Conversation | None]]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        look: Callable[[ConversationKey], Awaitable[Conversation | None]],
+        restore: Callable[[Conversation], Awaitable[None]],
+    ) -> None:
         self._store = store
         self._look = look
+        self._restore = restore
         self._uses: dict[ConversationKey, TouchedConversation] = {}
         self._owed: dict[ConversationKey, _Owed] = {}
         self._familiar: dict[ConversationKey, Version] = {}
@@ -76,8 +84,11 @@ class Mirror:
 
     def owe(self, held: Conversation) -> None:
         """Compare the engine's row with what was seen in Redis, once whoever made it has had the time to write it."""
-        if len(self._owed) < FAMILIAR:
-            self._owed.setdefault(held.key, _Owed(held, self._store.clock.monotonic() + PATIENCE))
+        owed = self._owed.get(held.key)
+        if owed is not None:
+            owed.held = held
+        elif len(self._owed) < FAMILIAR:
+            self._owed[held.key] = _Owed(held, self._store.clock.monotonic() + PATIENCE)
 
     def has_uses(self, key: ConversationKey) -> bool:
         """Return whether uses of a conversation are not stored yet."""
@@ -87,7 +98,7 @@ class Mirror:
         """Tell the engine of a conversation that began, and wait for it.
 
         Raises:
-            DaemonError: as the session check does; an engine that is away is told later.
+            DaemonError: as the session check does; STORAGE_UNAVAILABLE, and the engine is told later.
         """
         await self._write(begun, begun.session_id, partial(mirroring.began, begun=begun), origin)
 
@@ -95,7 +106,7 @@ class Mirror:
         """Tell the engine of a rebind, and wait for it.
 
         Raises:
-            DaemonError: as the session check does; an engine that is away is told later.
+            DaemonError: as the session check does; STORAGE_UNAVAILABLE, and the engine is told later.
         """
         await self._write(held, session_id, partial(mirroring.rebound, held=held, change=change), origin)
 
@@ -126,10 +137,11 @@ class Mirror:
         """
         now = self._store.clock.monotonic()
         async with self._flushing:
+            for owed in list(self._owed.values()):
+                if not await self._is_told(owed) and owed.due <= now:
+                    with contextlib.suppress(AwayError):
+                        await self._reconcile(owed)
             await self._flush_uses()
-            for owed in [one for one in self._owed.values() if one.due <= now]:
-                with contextlib.suppress(AwayError):
-                    await self._settle(owed, await self._look(owed.held.key))
 
     async def flush_without_redis(self) -> None:
         """Store everything, at once and as last seen: Redis cannot be asked, and the engine answers from now on.
@@ -138,9 +150,10 @@ class Mirror:
             DaemonError: STORAGE_UNAVAILABLE; what could not be stored is kept.
         """
         async with self._flushing:
-            await self._flush_uses()
             for owed in list(self._owed.values()):
-                await self._settle(owed, owed.held)
+                if not await self._is_told(owed):
+                    await self._tell(owed, owed.held)
+            await self._flush_uses()
 
     async def _write(self, held: Conversation, session_id: str | None, decide: Decide[None], origin: Origin) -> None:
         writing = asyncio.ensure_future(
@@ -150,21 +163,25 @@ class Mirror:
             # Redis has it: an agent that goes away must not keep the engine from being told.
             await asyncio.shield(writing)
         except DaemonError as error:
-            if error.kind is not STORAGE_UNAVAILABLE:
-                raise
-            self._owed[held.key] = _Owed(held, 0.0, origin)
-        else:
-            self._know(held)
+            if error.kind is STORAGE_UNAVAILABLE:
+                # It may be written for all we know, or others were told of it by Redis: compare once that is possible.
+                self._owed[held.key] = _Owed(held, 0.0, origin, in_doubt=True)
+            raise
+        self._know(held)
 
     def _know(self, held: Conversation) -> None:
+        self._owed.pop(held.key, None)
         self._familiar.pop(held.key, None)
         self._familiar[held.key] = _version(held)
         if len(self._familiar) > FAMILIAR:
             del self._familiar[next(iter(self._familiar))]
 
     async def _flush_uses(self) -> None:
-        for _ in range(len(self._uses) // CHUNK + 1):
-            rows = [self._uses.pop(key) for key in list(islice(self._uses, CHUNK))]
+        """Store uses of what the engine knows; where it has no row yet there is nothing to add them to."""
+        keys = [key for key in self._uses if key not in self._owed]
+        for start in range(0, len(keys), CHUNK):
+            chunk = keys[start : start + CHUNK]
+            rows = [row for key in chunk if (row := self._uses.pop(key, None)) is not None]
             try:
                 await self._store.touch_conversations(rows)
             except DaemonError:
@@ -180,21 +197,39 @@ class Mirror:
         else:
             self._uses[key] = msgspec.structs.replace(later, requests=later.requests + row.requests)
 
-    async def _settle(self, owed: _Owed, held: Conversation | None) -> None:
-        """Make the engine's row what is held; what is gone from Redis was deleted, or is over."""
-        if held is not None:
-            row = await self._store.conversation(held.key)
-            if row is None or _version(row) != _version(held):
-                scope = Scope(agent=held.agent_id, session=held.session_id, conversation=held.key)
-                try:
-                    await self._store.change(scope, partial(mirroring.follow, held=held), owed.origin)
-                except DaemonError as error:
-                    if error.kind is SYSTEM_LOCKED:
-                        return
-                    raise
-            self._know(held)
-        if self._owed.get(owed.held.key) is owed:
-            del self._owed[owed.held.key]
+    async def _is_told(self, owed: _Owed) -> bool:
+        row = await self._store.conversation(owed.held.key)
+        if owed.in_doubt or row is None or _version(row) != _version(owed.held):
+            return False
+        self._know(owed.held)
+        return True
+
+    async def _reconcile(self, owed: _Owed) -> None:
+        """Make the engine and Redis agree; what is gone from Redis was deleted, or is over."""
+        key = owed.held.key
+        held, row = await self._look(key), await self._store.conversation(key)
+        if held is None:
+            self._owed.pop(key, None)
+        elif row is not None and row.created_at == held.created_at and row.rebind_count > held.rebind_count:
+            await self._restore(row)
+            self._know(row)
+        else:
+            await self._tell(owed, held)
+
+    async def _tell(self, owed: _Owed, held: Conversation) -> None:
+        key = owed.held.key
+        counted = self._uses.get(key)
+        scope = Scope(agent=held.agent_id, session=held.session_id, conversation=key)
+        try:
+            await self._store.change(scope, partial(mirroring.follow, held=held), owed.origin)
+        except DaemonError as error:
+            if error.kind is SYSTEM_LOCKED:
+                return
+            raise
+        self._know(held)
+        if counted is not None and self._uses.get(key) is counted:
+            # They are in what is held.
+            del self._uses[key]
 
 
 def _version(conversation: Conversation) -> Version:

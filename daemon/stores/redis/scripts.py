@@ -150,7 +150,8 @@ return {odd, 1, text}
 """
 )
 
-# Take back what the engine refused. ARGV: now, created_at and rebind_count of it, provider and model of before or ''.
+# Take back what the engine refused, unless others rely on it: a conversation that was used again, a later rebind.
+# ARGV: now, created_at and rebind_count of it, provider and model of before or empty.
 UNDO = (
     _STORED
     + """
@@ -158,6 +159,9 @@ if not value or value.created_at ~= tonumber(ARGV[2]) or value.rebind_count ~= t
   return {odd, 0, false}
 end
 if ARGV[4] == '' then
+  if value.request_count > 1 then
+    return {odd, 0, false}
+  end
   redis.call('DEL', KEYS[1])
   return {odd, 1, false}
 end
