@@ -58,7 +58,9 @@ def rebound(rows: Rows, now: int, *, held: Conversation, change: Rebinding) -> O
     if known.rebind_count >= held.rebind_count:
         # Somebody's later rebind was stored first: this one happened too, and is only told.
         return Outcome(answer=None, facts=(fact,))
-    return Outcome(answer=None, conversation=_joined(known, held), facts=(fact,))
+    # Its uses are on their way to the row on their own.
+    row = msgspec.structs.replace(known, provider=held.provider, model=held.model, rebind_count=held.rebind_count)
+    return Outcome(answer=None, conversation=row, facts=(fact,))
 
 
 def removed(rows: Rows, now: int, *, held: Conversation) -> Outcome[None]:

@@ -1,12 +1,15 @@
-"""Redis for tests: the one that runs on this machine, and servers of the test's own that it stops, kills and freezes."""
+"""Redis for tests: the one that runs on this machine, and servers of a test's own that it kills and freezes."""
 
+import contextlib
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -30,6 +33,17 @@ def shared_url() -> str:
         found = False
     require(bool(found), f"no Redis answers at {SHARED}")
     return SHARED
+
+
+@contextlib.contextmanager
+def shared() -> Iterator[dict[str, str]]:
+    """Give settings for conversations in that Redis under a prefix of their own, and leave no key behind."""
+    prefix = f"test-{token_hex(8)}:"
+    url = shared_url()
+    yield {"DAEMON_CONVERSATIONS_URL": url, "DAEMON_CONVERSATIONS_KEY_PREFIX": prefix}
+    plain = redis.Redis.from_url(url)
+    for key in plain.scan_iter(f"{prefix}*"):
+        plain.delete(key)
 
 
 class RedisServer:
@@ -60,12 +74,10 @@ class RedisServer:
         )
         deadline = time.monotonic() + 10
         while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 0.2).close()
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.2):
                 return
-            except OSError:
-                assert time.monotonic() < deadline, "redis-server did not start"
-                time.sleep(0.01)
+            assert time.monotonic() < deadline, "redis-server did not start"
+            time.sleep(0.01)
 
     def kill(self) -> None:
         """Kill it with SIGKILL and reap it."""
@@ -81,6 +93,11 @@ class RedisServer:
     def thaw(self) -> None:
         """Let it go on."""
         self.process.send_signal(signal.SIGCONT)
+
+    def everything(self) -> dict[str, str]:
+        """Return what it holds."""
+        plain = self.client()
+        return {key: plain.get(key) for key in plain.scan_iter()}
 
     def client(self, **options: Any) -> "redis.Redis[Any]":
         """Return a plain client."""

@@ -101,10 +101,10 @@ class Link:
             async with asyncio.timeout(TIMEOUT):
                 await self._pool.disconnect()
                 server = _server(await self._client.info())
+                _check(server)
                 await self._scripts[scripts.PROBE](keys=[probe])
         except FAILURES as error:
             raise unfit(error) or away(error) from error
-        _check(server)
         return server
 
     async def close(self) -> None:
