@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +14,10 @@ from urllib.parse import quote
 import httpx
 import pytest
 import uvloop
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.support.daemon_process import PASSWORD, DaemonProcess, cli, wait_for
 from tests.support.http import Answer, load, request, spread
@@ -384,7 +389,7 @@ def test_a_daemon_starts_without_its_redis_and_takes_it_up_later(
 
 
 def refusal(tmp_path: Path, url: str, **env: str) -> str:
-    ended = cli(tmp_path / "refused", "start", DAEMON_CONVERSATIONS_URL=url, DAEMON_SERVER_PORT="0", **env)
+    ended = cli(tmp_path / "refused", "start", DAEMON_CONVERSATIONS_URL=url, DAEMON_SERVER_PORT="0", timeout=20, **env)
     assert ended.code == 2, ended
     (line,) = ended.err.strip().splitlines()
     assert "hunter2" not in ended.err + ended.out
@@ -406,6 +411,41 @@ def test_what_can_never_work_refuses_the_start_in_one_line(tmp_path: Path, serve
     about = b"$%d\r\n%s\r\n" % (len(info), info)
     with Fake(lambda asked: b"-ERR\r\n" * asked.count(b"SETINFO") + about * asked.count(b"$4\r\nINFO")) as old:
         assert "5.0.14: 6.0 or newer is needed" in refusal(tmp_path, old)
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate for localhost that nobody but itself vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    plain = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "key.pem").write_bytes(key.private_bytes(*plain))
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def test_tls_is_used_and_a_certificate_that_nobody_vouches_for_refused(tmp_path: Path) -> None:
+    cert, key = map(str, certificate(tmp_path))
+    tls = ("--port", "0", "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")
+    server = RedisServer(tmp_path, *tls)
+    try:
+        url = f"rediss://localhost:{server.port}"
+        assert "certificate" in refusal(tmp_path, url)
+        assert "rediss://" in refusal(tmp_path, server.url.replace("rediss", "redis"))
+        daemon = DaemonProcess(tmp_path / "home", DAEMON_CONVERSATIONS_URL=url, SSL_CERT_FILE=cert)
+        health = httpx.get(f"{daemon.url}/health", trust_env=False).json()
+        assert daemon.stop() == 0
+        assert health["checks"]["conversations"]["status"] == "ok"
+    finally:
+        server.kill()
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path: Path) -> None:

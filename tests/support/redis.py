@@ -68,7 +68,8 @@ class RedisServer:
 
     def start(self, *options: str) -> None:
         """Start it on its port, and return when it answers."""
-        fixed = ["--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--dir", str(self._directory)]
+        port = "--tls-port" if "--tls-cert-file" in self._options else "--port"
+        fixed = ["--bind", "127.0.0.1", port, str(self.port), "--save", "", "--dir", str(self._directory)]
         self.process = subprocess.Popen(
             [self._binary, *fixed, *self._options, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

@@ -51,7 +51,11 @@ def away(error: Exception) -> AwayError:
             return AwayError(reason)
     if isinstance(error, exceptions.ResponseError):
         return AwayError(f"it answers {_code(error)}")
-    closed = "closed by server" in str(error).lower()
+    # What listens for TLS resets the connection of a client that does not speak it.
+    causes = (error, error.__cause__, error.__context__)
+    closed = (
+        any(isinstance(cause, ConnectionResetError) for cause in causes) or "closed by server" in str(error).lower()
+    )
     return AwayError("it closed the connection" if closed else "it cannot be reached", silent=closed)
 
 
@@ -71,9 +75,7 @@ def unfit(error: Exception) -> UnfitError | None:
     if isinstance(error, exceptions.InvalidResponse):
         return not_a_redis()
     if isinstance(error.__context__, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):
-        return UnfitError(
-            "the TLS certificate of conversations.url is not accepted: name its CA with ?ssl_ca_certs=FILE"
-        )
+        return UnfitError("the TLS certificate of conversations.url is not accepted: name its CA in SSL_CERT_FILE")
     if isinstance(error, exceptions.ResponseError) and _code(error) not in _PASSING:
         return UnfitError(
             "the Redis of conversations.url refuses what it is asked: check the database number in the URL"

@@ -128,7 +128,7 @@ def _pool(url: str, greet: Any) -> ConnectionPool:
         options: dict[str, Any] = dict(parse_url(url)) if url.startswith(_SCHEMES) else {}
     except ValueError:
         options = {}
-    if not options.get("host") or any(name not in _OPTIONS and not name.startswith("ssl_") for name in options):
+    if not options.get("host") or not options.keys() <= _OPTIONS:
         raise UnfitError(
             "conversations.url must be redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], or rediss:// for TLS"
         )
