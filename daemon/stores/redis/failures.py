@@ -26,8 +26,8 @@ class Restarted(exceptions.ConnectionError):
     """The server is not the one that was asked before: what it holds may be older."""
 
 
-FAILURES = (exceptions.RedisError, OSError, asyncio.TimeoutError)
-"""What asking a Redis may raise."""
+FAILURES = (exceptions.RedisError, OSError, asyncio.TimeoutError, RuntimeError)
+"""What asking a Redis may raise; uvloop has RuntimeError for a connection that was lost before it is written to."""
 
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (Restarted, "it was restarted, or is another server"),

@@ -99,7 +99,8 @@ class Link:
         self.server = None
         try:
             async with asyncio.timeout(TIMEOUT):
-                await self._pool.disconnect()
+                # Those that are in use end with their own request.
+                await self._pool.disconnect(inuse_connections=False)
                 server = _server(await self._client.info())
                 _check(server)
                 await self._scripts[scripts.PROBE](keys=[probe])
