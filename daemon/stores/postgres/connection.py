@@ -1,7 +1,7 @@
 """PostgreSQL connections: bounded in number, bounded in time, and what their errors mean."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias, TypeVar
 
 import asyncpg
@@ -20,10 +20,21 @@ POOL = 10
 ANSWER_TIMEOUT = 0.95
 """Seconds a question may take, waiting for a connection included: a server that hangs is an error within a second."""
 
+CONNECT_TIMEOUT = 3.0
+"""Seconds a new connection may take; who asks for it waits less, and the next one gets it."""
+
 ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 """Everything that asyncpg and the operating system raise; cancellation is not an error of the database."""
 
-LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError, OSError)
+LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.IdleSessionTimeoutError,
+    OSError,
+)
 """Those that say the server has gone away from a connection, or told it to go."""
 
 _EPOCH = 946_684_800
@@ -39,19 +50,28 @@ def unavailable(cause: BaseException) -> DaemonError:
     return error
 
 
-async def connect(url: str, *, seconds: float = ANSWER_TIMEOUT, command_timeout: float | None = None) -> Connection:
+async def connect(
+    url: str,
+    *,
+    seconds: float = ANSWER_TIMEOUT,
+    command_timeout: float | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> Connection:
     """Open a connection on which timestamptz is Unix seconds, rounded down, in both directions.
 
     Args:
         url: `postgresql://…`, with a password or without.
         seconds: until the connection must be there.
         command_timeout: seconds a statement may take; None is no limit.
+        settings: of the server, for this connection.
 
     Raises:
         asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: there is none; see `ERRORS`.
     """
     async with asyncio.timeout(seconds):
-        connection = await asyncpg.connect(url, timeout=seconds, command_timeout=command_timeout)
+        connection = await asyncpg.connect(
+            url, timeout=seconds, command_timeout=command_timeout, server_settings=dict(settings or {})
+        )
         try:
             await connection.set_type_codec(
                 "timestamptz", schema="pg_catalog", encoder=_to_wire, decoder=_from_wire, format="tuple"
@@ -80,6 +100,7 @@ class Pool:
         self._url = url
         self._free: asyncio.LifoQueue[Connection | None] = asyncio.LifoQueue()
         self._all: set[Connection] = set()
+        self._opening: set[asyncio.Future[Connection]] = set()
         for _ in range(size):
             self._free.put_nowait(None)
 
@@ -109,14 +130,9 @@ class Pool:
             raise unavailable(error) from error
 
     async def _once(self, function: Callable[[Connection], Awaitable[T]], *, fresh: bool = False) -> T:
-        held = await self._free.get()
+        held = await self._take(fresh=fresh)
         usable = False
         try:
-            if held is None or fresh or held.is_closed():
-                self._drop(held)
-                held = None
-                held = await connect(self._url)
-                self._all.add(held)
             answer = await function(held)
         except (*LOST, TimeoutError, asyncio.CancelledError):
             raise
@@ -131,6 +147,30 @@ class Pool:
                 self._drop(held)
             self._free.put_nowait(held if usable else None)
 
+    async def _take(self, *, fresh: bool) -> Connection:
+        held = await self._free.get()
+        if held is not None and not fresh and not held.is_closed():
+            return held
+        self._drop(held)
+        opening = asyncio.ensure_future(connect(self._url, seconds=CONNECT_TIMEOUT))
+        self._opening.add(opening)
+        try:
+            opened = await asyncio.shield(opening)
+        except BaseException:
+            opening.add_done_callback(self._give_back)
+            raise
+        self._opening.discard(opening)
+        self._all.add(opened)
+        return opened
+
+    def _give_back(self, opening: asyncio.Future[Connection]) -> None:
+        """Keep for the next one what took longer than who asked for it would wait."""
+        self._opening.discard(opening)
+        opened = None if opening.cancelled() or opening.exception() else opening.result()
+        if opened is not None:
+            self._all.add(opened)
+        self._free.put_nowait(opened)
+
     def _drop(self, connection: Connection | None) -> None:
         if connection is not None:
             self._all.discard(connection)
@@ -138,6 +178,10 @@ class Pool:
 
     async def close(self) -> None:
         """Close every connection; one that is in use is cut off."""
+        opening = list(self._opening)
+        for future in opening:
+            future.cancel()
+        await asyncio.gather(*opening, return_exceptions=True)
         for connection in list(self._all):
             self._drop(connection)
 
@@ -157,5 +201,9 @@ async def open_pool(url: str, size: int = POOL) -> Pool:
         DaemonError: STORAGE_UNAVAILABLE.
     """
     pool = Pool(url, size)
-    await pool.run(lambda connection: connection.fetchval("SELECT 1"))
+    try:
+        await pool.run(lambda connection: connection.fetchval("SELECT 1"), seconds=CONNECT_TIMEOUT)
+    except BaseException:
+        await pool.close()
+        raise
     return pool

@@ -17,10 +17,9 @@ from daemon.stores.migration_files import (
     load,
     verify,
 )
-from daemon.stores.postgres.connection import ERRORS, Connection, connect
+from daemon.stores.postgres.connection import CONNECT_TIMEOUT, ERRORS, Connection, connect
 from daemon.stores.postgres.reasons import place, reason
 
-CONNECT_SECONDS = 3.0
 LOOK_SECONDS = 5.0
 LOCK_SECONDS = 60
 """How long another daemon that migrates the same database is waited for."""
@@ -50,6 +49,8 @@ _SEMICOLON = re.compile(
 )
 """A semicolon, or what may hold one that ends no statement: a comment, a string, a name, the body of a function."""
 
+_FIRST_WORD = re.compile(r"(?:\s|--[^\n]*|/\*.*?\*/)*(\w*)", re.DOTALL)
+
 
 async def migrate(
     url: str, *, now: int, applied: Callable[[str], None] | None = None, migrations: Path | None = None
@@ -68,8 +69,8 @@ async def migrate(
     """
     known = _known(migrations)
     names: list[str] = []
-    with _in_one_line(url):
-        async with _connected(url) as connection:
+    with in_one_line(url):
+        async with connected(url) as connection:
             before = verify(place(url), known, *await _ledger(connection, url))
             for migration in known[before:]:
                 if await _apply(connection, migration, url=url, known=known, now=now):
@@ -85,8 +86,8 @@ async def accepted_version(url: str) -> int:
     Raises:
         MigrationError: as `migrate`.
     """
-    with _in_one_line(url):
-        async with _connected(url) as connection:
+    with in_one_line(url):
+        async with connected(url) as connection:
             return verify(place(url), _known(None), *await _ledger(connection, url))
 
 
@@ -117,19 +118,33 @@ def statements(sql: str) -> Iterator[str]:
         yield sql[start:].strip()
 
 
-def _known(migrations: Path | None) -> list[Migration]:
-    return load(migrations or data_file("migrations") / "postgres")
+@contextlib.contextmanager
+def in_one_line(url: str) -> Iterator[None]:
+    """Turn what asyncpg and the operating system raise into one line."""
+    try:
+        yield
+    except ERRORS as error:
+        raise MigrationError(f"{place(url)}: {reason(error, url)}") from error
 
 
 @contextlib.asynccontextmanager
-async def _connected(url: str) -> AsyncIterator[Connection]:
-    connection = await connect(url, seconds=CONNECT_SECONDS)
+async def connected(url: str) -> AsyncIterator[Connection]:
+    """Open a connection for a while.
+
+    Raises:
+        MigrationError: the server is too old; else as `connect`.
+    """
+    connection = await connect(url, seconds=CONNECT_TIMEOUT)
     try:
         refuse_older(url, connection.get_server_version().major)
         yield connection
     finally:
         # A server that has gone, or is busy with what failed, is not waited for.
         connection.terminate()
+
+
+def _known(migrations: Path | None) -> list[Migration]:
+    return load(migrations or data_file("migrations") / "postgres")
 
 
 async def _ledger(connection: Connection, url: str) -> tuple[Recorded, list[str]]:
@@ -155,7 +170,7 @@ async def _apply(connection: Connection, migration: Migration, *, url: str, know
     The row comes first, so that the migration can read the time there.
     """
     async with connection.transaction(isolation="read_committed"):
-        await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+        await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; SET LOCAL statement_timeout = 0")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         if verify(place(url), known, *await _ledger(connection, url)) >= migration.version:
             return False
@@ -179,15 +194,7 @@ async def _apply(connection: Connection, migration: Migration, *, url: str, know
 
 
 async def _execute(connection: Connection, statement: str) -> None:
-    if first_line(statement).rstrip(";").partition(" ")[0].upper() in _FORBIDDEN:
+    word = _FIRST_WORD.match(statement)
+    if word is not None and word[1].upper() in _FORBIDDEN:
         raise asyncpg.InterfaceError("a migration may not control transactions")
     await connection.execute(statement)
-
-
-@contextlib.contextmanager
-def _in_one_line(url: str) -> Iterator[None]:
-    """Turn what asyncpg and the operating system raise into one line."""
-    try:
-        yield
-    except ERRORS as error:
-        raise MigrationError(f"{place(url)}: {reason(error, url)}") from error
