@@ -10,6 +10,7 @@ import pytest
 from daemon.web.streams import StreamLimits
 from tests.support import postgres
 from tests.support.daemon_process import CHEAP as PROCESS_SETTINGS
+from tests.support.engines import Databases, drop_kept
 from tests.support.live import CHEAP, FakeTime, LiveDaemon
 from tests.support.redis import shared
 
@@ -20,13 +21,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell what is decided at import about the option."""
+    """Tell what is decided at import about the option, and the marks."""
+    config.addinivalue_line("markers", "both_engines: runs on SQLite and on PostgreSQL")
+    config.addinivalue_line("markers", "one_engine: runs on SQLite alone")
     if config.getoption("--campaign"):
         os.environ["SESSION_CAMPAIGN"] = "1"
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run on both engines what asks for it, and with conversations in Redis what asks where they are."""
+    marked = metafunc.definition.get_closest_marker
+    names = metafunc.fixturenames
+    if "where" in names and "engine" in names and not marked("one_engine"):
+        places = [("sqlite", "engine"), ("postgresql", "engine"), ("postgresql", "redis")]
+        metafunc.parametrize(("engine", "where"), places, indirect=True)
+    elif "where" in names:
+        metafunc.parametrize("where", ["engine", "redis"], indirect=True)
+    elif "engine" in names and marked("both_engines") and not marked("one_engine"):
+        metafunc.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
+
+
 def pytest_unconfigure() -> None:
     """Remove what the process made outside of temporary directories."""
+    drop_kept()
     postgres.drop_template()
 
 
@@ -43,14 +60,23 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def launch(tmp_path: Path) -> Iterator[Callable[..., LiveDaemon]]:
+def engine(request: pytest.FixtureRequest) -> Iterator[Databases]:
+    """Where the test's daemons have their rows."""
+    databases = Databases(getattr(request, "param", "sqlite"))
+    yield databases
+    databases.close()
+
+
+@pytest.fixture
+def launch(tmp_path: Path, engine: Databases) -> Iterator[Callable[..., LiveDaemon]]:
     """Start daemons that are stopped after the test; arguments as of `LiveDaemon`."""
     started: list[LiveDaemon] = []
 
     def start(
         root: Path | None = None, time: FakeTime | None = None, streams: StreamLimits | None = None, **env: str
     ) -> LiveDaemon:
-        started.append(LiveDaemon(root or tmp_path / f"home{len(started)}", time, streams, **env))
+        home = root or tmp_path / f"home{len(started)}"
+        started.append(LiveDaemon(home, time, streams, **engine.settings(home), **env))
         return started[-1]
 
     yield start
@@ -85,7 +111,7 @@ def own_cluster() -> Iterator[postgres.Cluster]:
         yield cluster
 
 
-@pytest.fixture(params=["engine", "redis"])
+@pytest.fixture
 def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Where every daemon of the test keeps its conversations."""
     with contextlib.ExitStack() as stack:

@@ -6,7 +6,10 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from tests.support.engines import both_engines
 from tests.support.live import START, LiveDaemon
+
+pytestmark = both_engines
 
 UNKNOWN = "01980e5a-7c00-7a2b-9c4d-5e6f708192a3"
 AGENT_ROUTES = [("GET", "/v1/session"), ("DELETE", "/v1/session"), ("PUT", "/v1/sessions/{id}/renew")]
@@ -193,6 +196,7 @@ def test_a_suspended_agent_is_refused_until_activated_and_gets_no_session(live: 
     client = live.agent(made["token"])
     assert client.get("/v1/session").status_code == 200
     for _ in range(2):
+        assert live.owner.post(f"/v1/agents/{agent}/suspend", json={"reason": "\0"}).status_code == 400
         suspended = live.owner.post(f"/v1/agents/{agent}/suspend", json={"reason": "odd"})
         assert (suspended.status_code, suspended.json()["suspensionReason"]) == (200, "odd")
     refused = client.get("/v1/session")

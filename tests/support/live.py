@@ -1,7 +1,6 @@
-"""A real daemon in a thread: real server on port 0, real SQLite file, a clock that the test moves."""
+"""A real daemon in a thread: real server on port 0, real database, a clock that the test moves."""
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from daemon.domain.clock import DomainClock
 from daemon.home import Home
 from daemon.running import Daemon
 from daemon.web.streams import StreamLimits
+from tests.support import engines
 
 PASSWORD = "correct horse battery staple"
 CHEAP = {
@@ -128,13 +128,19 @@ class LiveDaemon:
         """Await what `work` returns on the daemon's own loop, e.g. `lambda d: d.parts.services.admin.mark_idle()`."""
         return asyncio.run_coroutine_threadsafe(work(self.daemon), self.loop).result(30)
 
+    @property
+    def where(self) -> dict[str, str]:
+        """What a command line needs to find the rows of this home."""
+        return {name: value for name, value in self._env.items() if name == "DAEMON_DATABASE_URL"}
+
+    @property
+    def database(self) -> Path | str:
+        """The file with the rows, or the address on a server."""
+        return self._env.get("DAEMON_DATABASE_URL") or self.home.database
+
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Read the database file itself."""
-        connection = sqlite3.connect(f"{self.home.database.as_uri()}?mode=ro", uri=True)
-        try:
-            return connection.execute(sql, values).fetchall()
-        finally:
-            connection.close()
+        """Read or change the rows themselves, past the daemon; `?` stands for values, times are Unix seconds."""
+        return engines.ask(self.database, sql, *values)
 
     def new_agent(self, name: str = "agent") -> str:
         """Register an agent and return its id."""
