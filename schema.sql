@@ -91,6 +91,28 @@ CREATE INDEX idx_sessions_active ON sessions (state) WHERE state = 'ACTIVE';
 CREATE INDEX idx_sessions_idle_timeout ON sessions (idle_timeout)
   WHERE idle_timeout IS NOT NULL AND revoked_at IS NULL AND expired_at IS NULL;
 
+-- Conversations: a client-chosen id that is bound to one provider and model for as long as it is used.
+CREATE TABLE conversations (
+  agent_id TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE,
+  conversation_id TEXT NOT NULL,  -- as the client sent it, never normalised
+  provider TEXT NOT NULL,
+  model TEXT NOT NULL,
+  external_id TEXT,
+  session_id TEXT REFERENCES sessions (id) ON DELETE SET NULL,  -- the session that bound it, for as long as it is kept
+  created_at INTEGER NOT NULL,
+  last_activity INTEGER NOT NULL,  -- this, expires_at and request_count are written behind, at most a second late
+  expires_at INTEGER NOT NULL,
+  request_count INTEGER NOT NULL DEFAULT 0,
+  rebind_count INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (agent_id, conversation_id)
+);
+-- Lists page by creation: everybody's, an agent's, a provider's.
+CREATE INDEX idx_conversations_created_at ON conversations (created_at, agent_id, conversation_id);
+CREATE INDEX idx_conversations_of_agent ON conversations (agent_id, created_at, conversation_id);
+CREATE INDEX idx_conversations_provider ON conversations (provider, model, created_at);
+CREATE INDEX idx_conversations_session_id ON conversations (session_id) WHERE session_id IS NOT NULL;
+CREATE INDEX idx_conversations_expires_at ON conversations (expires_at);  -- the sweeper
+
 -- A repeated Idempotency-Key finds the session it made; the key itself is not kept.
 CREATE TABLE idempotency_keys (
   key_hash TEXT PRIMARY KEY NOT NULL,

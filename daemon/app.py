@@ -27,6 +27,7 @@ from daemon.services.auth import SessionAuth
 from daemon.services.backups import Backups
 from daemon.services.channel_seals import ChannelSeals
 from daemon.services.channels import Channels, Service
+from daemon.services.conversations import Conversations
 from daemon.services.kill_switch import KillSwitch
 from daemon.services.latch import Latch
 from daemon.services.notifications import Notifications as Outbox
@@ -34,7 +35,8 @@ from daemon.services.owner import PASSWORD_KEY, OwnerAuth, set_initial_password
 from daemon.services.sessions import Sessions
 from daemon.services.summary import DailySummary
 from daemon.settings import Config, Notifications, Security
-from daemon.stores.protocol import Engine, Telling
+from daemon.stores.conversations import EngineConversations
+from daemon.stores.protocol import ConversationStore, Engine, Telling
 from daemon.web.application import make_app
 from daemon.web.context import Services
 from daemon.web.envelope import Envelope
@@ -63,6 +65,7 @@ class Parts(msgspec.Struct):
     log: Log
     clock: Clock
     store: Engine
+    bindings: ConversationStore
     hasher: PasswordHasher
     services: Services
     workers: Workers
@@ -167,13 +170,16 @@ async def wire(
     bus.listen(lambda event: _end_streams(event, streams))
     latch = Latch(store)
     messages = _messages(home, config, store, log, latch)
+    bindings = EngineConversations(store, config.conversations.conversation_ttl)
+    store.on_elsewhere = bindings.forget
     services = Services(
         owner=await _owner(home, store, hasher, security),
         auth=SessionAuth(store, signer, security),
         agents=Agents(store),
         sessions=Sessions(store, signer, security),
+        conversations=Conversations(store, bindings),
         audit=audit,
-        admin=Admin(store, signer, security, about),
+        admin=Admin(store, bindings, signer, security, about),
         backups=Backups(store, home.backups),
         kill_switch=KillSwitch(store, security, latch),
         channels=messages.channels,
@@ -185,7 +191,7 @@ async def wire(
     )
     rates = SessionRates(config.server.session_rpm, clock)
     app, messenger = make_app(rates), messages.messenger
-    parts = Parts(config, log, clock, store, hasher, services, workers, rates, messenger, latch, app)
+    parts = Parts(config, log, clock, store, bindings, hasher, services, workers, rates, messenger, latch, app)
     _add_workers(parts, bus)
     return parts
 
@@ -234,7 +240,7 @@ def _add_workers(parts: Parts, bus: Bus) -> None:
     admin_service, store, config = parts.services.admin, parts.store, parts.config
     services, messenger, workers = parts.services, parts.messenger, parts.workers
     idle_check = min(15.0, config.security.idle_after / 4)
-    workers.add("activity", FLUSH_SECONDS, store.flush)
+    workers.add("activity", FLUSH_SECONDS, lambda: flush(parts))
     workers.add("sweeper", SWEEP_SECONDS, admin_service.sweep, exclusive=True)
     workers.add("idle", idle_check, admin_service.mark_idle, exclusive=True)
     workers.add("streams", TICK_SECONDS, services.streams.tick)
@@ -249,6 +255,16 @@ def _add_workers(parts: Parts, bus: Bus) -> None:
     workers.add("audit-checkpoint", CHECKPOINT_SECONDS, lambda: log_checkpoint(parts))
     for chore in store.chores():
         workers.add(chore.name, chore.seconds, chore.run)
+
+
+async def flush(parts: Parts) -> None:
+    """Store everything that is only in memory.
+
+    Raises:
+        DaemonError: STORAGE_UNAVAILABLE.
+    """
+    await parts.store.flush()
+    await parts.bindings.flush()
 
 
 async def log_checkpoint(parts: Parts) -> None:

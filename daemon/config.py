@@ -15,6 +15,7 @@ from daemon.settings import (
     KEYS,
     SECTIONS,
     Config,
+    Conversations,
     Database,
     Key,
     LogSettings,
@@ -28,6 +29,7 @@ __all__ = [
     "RELOADABLE",
     "Config",
     "ConfigError",
+    "Conversations",
     "Database",
     "Loaded",
     "LogSettings",
@@ -69,6 +71,9 @@ class ConfigError(Exception):
 SECRET_VARIABLES = ("DAEMON_MASTER_PASSWORD", "DAEMON_MASTER_PASSWORD_FILE", "DAEMON_OWNER_TICKET")
 """Variables that lead to the owner's credentials: never configuration, and no child process gets them."""
 
+_PLAIN_VARIABLES = {"SESSION_TTL_SECONDS": "conversations.conversation_ttl"}
+"""Variables by which backends know a key; the key's own variable overrides them."""
+
 _FLAGS = {"server.port": "--port", "log.level": "--log-level"}
 
 RELOADABLE: frozenset[str] = frozenset(
@@ -83,7 +88,7 @@ def load(home: Path, environ: Mapping[str, str], flags: Mapping[str, object]) ->
 
     Args:
         home: the directory of `config.toml`, which may be missing.
-        environ: the environment; `DAEMON_<SECTION>_<KEY>` are configuration, everything else is not.
+        environ: the environment; `DAEMON_<SECTION>_<KEY>` and SESSION_TTL_SECONDS are configuration, all else is not.
         flags: values of the command line by dotted key (`server.port`, `log.level`); None is a flag not given.
 
     Raises:
@@ -128,6 +133,9 @@ class _Reader:
                 )
 
     def read_environment(self, environ: Mapping[str, str]) -> None:
+        for variable, name in _PLAIN_VARIABLES.items():
+            if variable in environ:
+                self._take(KEYS[name], _from_text(KEYS[name], environ[variable]), variable)
         known = {key.variable: key for key in KEYS.values()}
         for variable in sorted(environ):
             prefix, _, rest = variable.partition("_")

@@ -235,7 +235,7 @@ class Daemon:
         await self.parts.workers.stop()
         await self.parts.messenger.close()
         try:
-            await self.parts.store.flush()
+            await app.flush(self.parts)
             await admin.record(DaemonStopped(uptime=admin.uptime()))
             await app.log_checkpoint(self.parts)
         except DaemonError as error:

@@ -43,6 +43,18 @@ def _is_sqlite(url: str) -> bool:
     return not url or (url.isprintable() and re.fullmatch(rf"{_SQLITE}[^?#%]*[^?#%/]", url) is not None)
 
 
+def _is_redis(url: str) -> bool:
+    scheme, _, rest = url.partition("://")
+    credentials, _, server = rest.rpartition("@")
+    host, _, number = server.partition("/")
+    return not url or (
+        scheme in {"redis", "rediss"}
+        and re.fullmatch(r"[!-~]*", credentials) is not None
+        and _HOST.fullmatch(host) is not None
+        and re.fullmatch(r"[0-9]{0,4}", number) is not None
+    )
+
+
 def _rule(meaning: str, allowed: str, test: Callable[[Any], bool]) -> Meta:
     return Meta(description=meaning, extra={"allowed": allowed, "test": test})
 
@@ -176,6 +188,30 @@ class Database(Struct, frozen=True):
         return Path("/" + self.url.removeprefix(_SQLITE).lstrip("/")) if self.url else None
 
 
+class Conversations(Struct, frozen=True):
+    """Where conversations live, and how long."""
+
+    url: Annotated[
+        str,
+        _rule(
+            "Where conversations are shared by proxies on many hosts; empty is the database.",
+            "empty or redis[s]://[[USER]:PASSWORD@]HOST[:PORT][/NUMBER]",
+            _is_redis,
+        ),
+    ] = ""
+    conversation_ttl: Annotated[
+        int, Meta(ge=60, le=604_800, description="Seconds without a bind or touch after which a conversation is over.")
+    ] = 86_400
+    key_prefix: Annotated[
+        str,
+        _rule(
+            "What the keys of conversations begin with in Redis.",
+            "1 to 100 printable ASCII characters without blanks",
+            lambda text: re.fullmatch(r"[!-~]{1,100}", text) is not None,
+        ),
+    ] = "sentinel:session:"
+
+
 class Notifications(Struct, frozen=True):
     """How the owner is told."""
 
@@ -226,6 +262,7 @@ class Config(Struct, frozen=True):
     server: Server = Server()
     security: Security = Security()
     database: Database = Database()
+    conversations: Conversations = Conversations()
     notifications: Notifications = Notifications()
     log: LogSettings = LogSettings()
 

@@ -9,7 +9,17 @@ from typing import Generic, Literal, TypeVar
 import msgspec
 
 from daemon.domain.events import Fact
-from daemon.domain.rows import Agent, Answer, Attempt, Channel, Session, Settled, SuspendedBy
+from daemon.domain.rows import (
+    Agent,
+    Answer,
+    Attempt,
+    Channel,
+    Conversation,
+    ConversationKey,
+    Session,
+    Settled,
+    SuspendedBy,
+)
 
 T = TypeVar("T")
 
@@ -37,6 +47,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
         incidents_of: id of the agent whose minutes with a security incident are counted.
         answer: hash of an answer's token.
         channels: read every notification channel.
+        conversation: agent id and conversation id; an expired one is read too.
         while_locked: the change may be made while the kill switch is on; every other one is refused then.
     """
 
@@ -56,6 +67,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     incidents_of: str | None = None
     answer: str | None = None
     channels: bool = False
+    conversation: ConversationKey | None = None
     while_locked: bool = False
 
 
@@ -78,6 +90,7 @@ class Rows(msgspec.Struct, kw_only=True):
     incident_minutes: frozenset[int] = frozenset()
     answer: Answer | None = None
     channels: list[Channel] = msgspec.field(default_factory=list)
+    conversation: Conversation | None = None
 
 
 class Outcome(msgspec.Struct, Generic[T], kw_only=True):
@@ -97,6 +110,8 @@ class Outcome(msgspec.Struct, Generic[T], kw_only=True):
         new_answers: answers to add.
         used_answer: the answer that was used, with what was chosen.
         spent_answers_of: id of a session whose unused answers end.
+        conversation: to insert, or to store in place of the one there is, whole.
+        gone_conversation: key of the conversation to delete.
         facts: what happened, in order.
     """
 
@@ -118,6 +133,8 @@ class Outcome(msgspec.Struct, Generic[T], kw_only=True):
     retry_answer: bytes | None = None
     idempotency_key: str | None = None
     values: dict[str, str] | None = None
+    conversation: Conversation | None = None
+    gone_conversation: ConversationKey | None = None
     facts: tuple[Fact, ...] = ()
 
 

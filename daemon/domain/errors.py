@@ -159,6 +159,11 @@ AGENT_NOT_FOUND = ErrorKind("AGENT_NOT_FOUND", "There is no such agent", "List t
 ROUTE_NOT_FOUND = ErrorKind(
     "ROUTE_NOT_FOUND", "There is no such route", "The routes are listed in `GET /openapi.json`."
 )
+CONVERSATION_NOT_FOUND = ErrorKind(
+    "CONVERSATION_NOT_FOUND",
+    "The agent has no such conversation",
+    "It was deleted, or not used for too long: bind it again with `PUT /v1/conversations/{conversationId}`.",
+)
 METHOD_NOT_ALLOWED = ErrorKind(
     "METHOD_NOT_ALLOWED", "The route does not answer this method", "See the `Allow` header for the methods it answers."
 )
@@ -200,6 +205,11 @@ IDEMPOTENCY_CONFLICT = ErrorKind(
     "IDEMPOTENCY_CONFLICT",
     "This Idempotency-Key has already created a session",
     "The session is named in `details.sessionId`; rotate it if its token was lost, or send a new key.",
+)
+CONVERSATION_CONFLICT = ErrorKind(
+    "CONVERSATION_CONFLICT",
+    "The conversation is bound to another provider or model than expected",
+    "Another worker rebound it first: go on with `details.provider` and `details.model`.",
 )
 AGENT_TERMINATED = ErrorKind(
     "AGENT_TERMINATED", "The agent was terminated", "Termination is final: register a new agent."

@@ -20,6 +20,15 @@ class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
     workspace_id: str | None = None
 
 
+class ConversationFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which conversations, of those that are not expired; None means any."""
+
+    agent_id: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    session_id: str | None = None
+
+
 class AttemptFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows of the delivery log; None means any."""
 
@@ -29,10 +38,11 @@ class AttemptFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events, oldest first; `after` is a sequence number, None means any."""
+    """Which events, oldest first unless `newest_first`; `after` is a sequence number, None means any."""
 
     after: int = 0
     type: str | None = None
     agent_id: str | None = None
     session_id: str | None = None
     severity: Severity | None = None
+    newest_first: bool = False

@@ -12,11 +12,16 @@ from daemon.domain.errors import invalid
 T = TypeVar("T")
 
 MAX_LIMIT = 200
-_CURSOR = re.compile(r"(\d{1,12}):([0-9a-f-]{36})\Z")
+MAX_CURSOR = 1500
+"""Characters of a cursor: one that names a conversation carries its id."""
+_CURSOR = re.compile(r"(\d{1,12}):([0-9a-f-]{36}(?::.{1,256})?)\Z")
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Which part of a list: at most `limit` rows, older than the row (created_at, id) if that is given."""
+    """Which part of a list: at most `limit` rows, older than the row (created_at, id) if that is given.
+
+    A conversation's `id` here is `<agent id>:<conversation id>`.
+    """
 
     limit: int = 50
     before: tuple[int, str] | None = None

@@ -19,6 +19,8 @@ Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=_ONE_LINE)]
 Label = Annotated[str, Meta(min_length=1, max_length=100, pattern=_ONE_LINE)]
 Address = Annotated[str, Meta(min_length=1, max_length=200, pattern=_ONE_LINE)]
 Reason = Annotated[str, Meta(min_length=1, max_length=500)]
+MAX_MODEL = 200
+Model = Annotated[str, Meta(min_length=1, max_length=MAX_MODEL, pattern=_ONE_LINE)]
 Ttl = Annotated[int, Meta(ge=300, le=604_800, description="Seconds.")]
 JsonObject = dict[str, Any]
 Names = Annotated[list[str], Meta(max_length=100)]
@@ -143,6 +145,30 @@ class PublishEvent(Body, frozen=True):
     def problems(self) -> list[tuple[str, str]]:
         """Return problems of the details."""
         return constraint_rules.json_problems(self.details or {}, "details")
+
+
+class ExpectedBinding(Body, frozen=True):
+    """What a conversation is believed to be bound to."""
+
+    provider: Label
+    model: Model
+
+
+class BindConversation(Body, frozen=True):
+    """What a conversation shall be bound to if it is not bound yet."""
+
+    provider: Label
+    model: Model
+    external_id: Annotated[str, Meta(min_length=1, max_length=200, pattern=_ONE_LINE)] | None = None
+
+
+class RebindConversation(Body, frozen=True):
+    """What a conversation shall be bound to instead of what it is believed to be bound to, and why."""
+
+    expected: ExpectedBinding
+    provider: Label
+    model: Model
+    reason: Reason
 
 
 class AddChannel(Body, frozen=True):

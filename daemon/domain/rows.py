@@ -75,6 +75,60 @@ class Session(msgspec.Struct, frozen=True, gc=False):
     expiry_warned_at: int | None = None
 
 
+ConversationKey = tuple[str, str]
+"""Agent id and conversation id."""
+
+
+class Conversation(msgspec.Struct, frozen=True, gc=False):
+    """One conversation of an agent, bound to the provider and model that it began with.
+
+    Args:
+        agent_id: whose it is; no other agent sees it.
+        conversation_id: chosen by the client, never normalised.
+        provider, model: what it is bound to.
+        external_id: under which it is known elsewhere.
+        session_id: the session that bound it; None once that session is deleted.
+        created_at: Unix seconds; when it was bound, or began afresh.
+        last_activity: Unix seconds of the last bind or touch.
+        expires_at: Unix seconds; over then, unless it is used before.
+        request_count: binds and touches since `created_at`.
+        rebind_count: changes of provider or model since `created_at`.
+    """
+
+    agent_id: str
+    conversation_id: str
+    provider: str
+    model: str
+    external_id: str | None = None
+    session_id: str | None = None
+    created_at: int = 0
+    last_activity: int = 0
+    expires_at: int = 0
+    request_count: int = 0
+    rebind_count: int = 0
+
+    @property
+    def key(self) -> ConversationKey:
+        """Whose it is, and which."""
+        return self.agent_id, self.conversation_id
+
+
+class TouchedConversation(msgspec.Struct, frozen=True, gc=False):
+    """Uses of a conversation that are not stored yet.
+
+    Args:
+        agent_id, conversation_id: which.
+        requests: to be added.
+        last_activity, expires_at: Unix seconds; stored unless what is stored is later.
+    """
+
+    agent_id: str
+    conversation_id: str
+    requests: int
+    last_activity: int
+    expires_at: int
+
+
 class Channel(msgspec.Struct, frozen=True):
     """One way to reach the owner; `config` is sealed."""
 

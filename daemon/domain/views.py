@@ -196,6 +196,15 @@ class Backlog(View):
     failed: int
 
 
+class ProviderCount(View):
+    """How many conversations are bound to a provider's model, and how often those were rebound."""
+
+    provider: str
+    model: str
+    conversations: int
+    rebinds: int
+
+
 class EngineStatus(View):
     """Where rows live."""
 

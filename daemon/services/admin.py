@@ -22,12 +22,14 @@ from daemon.domain.facts.daemon import SecretRotated
 from daemon.domain.facts.sessions import SessionsPurged
 from daemon.domain.views import AdminStatus, Check, Health, LockState, RotatedSecret, Swept, WorkerStatus
 from daemon.settings import Security
-from daemon.stores.protocol import Store
+from daemon.stores.protocol import ConversationStore, Store
 
 SECRETS_KEY = "token_secrets"
 BATCH = 500
 """Sessions that the sweeper takes in one transaction."""
 IDEMPOTENCY_SECONDS = 86_400
+CONVERSATION_GRACE_SECONDS = 60
+"""How long an expired conversation is kept: a use of it may still be on its way from memory to its row."""
 
 
 class About(msgspec.Struct, frozen=True):
@@ -51,13 +53,17 @@ class Admin:
 
     Args:
         store: the engine.
+        bindings: holds the conversations.
         signer: gets the new secret.
         settings: the security section.
         about: who this process is.
     """
 
-    def __init__(self, store: Store, signer: TokenSigner, settings: Security, about: About) -> None:
+    def __init__(
+        self, store: Store, bindings: ConversationStore, signer: TokenSigner, settings: Security, about: About
+    ) -> None:
         self._store = store
+        self._bindings = bindings
         self._signer = signer
         self._settings = settings
         self._about = about
@@ -141,6 +147,9 @@ class Admin:
         if deleted:
             await self._record(SessionsPurged(count=deleted), origin)
         await self._store.purge_idempotency_keys(now - IDEMPOTENCY_SECONDS)
+        await self._bindings.flush()
+        while await self._store.purge_conversations(now - CONVERSATION_GRACE_SECONDS, BATCH):
+            pass
         return Swept(expired=expired, deleted=deleted)
 
     async def _in_batches(self, pick: Pick, origin: Origin) -> int:

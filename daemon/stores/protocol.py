@@ -8,11 +8,23 @@ import msgspec
 
 from daemon.domain.changes import Decide, Scope
 from daemon.domain.clock import Clock
+from daemon.domain.conversations import Bound, Rebinding
 from daemon.domain.events import Event, Origin
-from daemon.domain.filters import AttemptFilter, EventFilter, SessionFilter
+from daemon.domain.filters import AttemptFilter, ConversationFilter, EventFilter, SessionFilter
 from daemon.domain.pages import Page
-from daemon.domain.rows import Agent, AgentStatus, Answer, Attempt, Channel, Delivery, Session
-from daemon.domain.views import Backlog, ChainHead, EngineStatus
+from daemon.domain.rows import (
+    Agent,
+    AgentStatus,
+    Answer,
+    Attempt,
+    Channel,
+    Conversation,
+    ConversationKey,
+    Delivery,
+    Session,
+    TouchedConversation,
+)
+from daemon.domain.views import Backlog, ChainHead, EngineStatus, ProviderCount
 from daemon.stores.live import LiveSession, SealedAnswer
 
 T = TypeVar("T")
@@ -43,7 +55,7 @@ class Elsewhere(msgspec.Struct, frozen=True):
     """
 
     values: tuple[str, ...] = ()
-    conversations: tuple[tuple[str, str], ...] = ()
+    conversations: tuple[ConversationKey, ...] = ()
     everything: bool = False
 
 
@@ -131,7 +143,7 @@ class Store(Protocol):
         ...
 
     async def events(self, which: EventFilter, limit: int) -> list[Event]:
-        """Return events, oldest first."""
+        """Return events, oldest first unless the filter asks for the newest."""
         ...
 
     async def event_rows(self, after: int, limit: int) -> list[Sequence[Any]]:
@@ -192,6 +204,31 @@ class Store(Protocol):
         """Return what may be answered with a token."""
         ...
 
+    async def conversation(self, key: ConversationKey) -> Conversation | None:
+        """Return a conversation as stored, an expired one too."""
+        ...
+
+    async def conversations(self, which: ConversationFilter, page: Page) -> list[Conversation]:
+        """Return conversations that have not expired, newest first.
+
+        Args:
+            which: the filters.
+            page: its `before` is (created_at, "<agent id>:<conversation id>").
+        """
+        ...
+
+    async def conversation_counts(self, which: ConversationFilter) -> list[ProviderCount]:
+        """Return how many conversations have not expired, by provider and model."""
+        ...
+
+    async def touch_conversations(self, rows: Sequence[TouchedConversation]) -> None:
+        """Store uses that were counted in memory; a conversation that is gone stays gone."""
+        ...
+
+    async def purge_conversations(self, before: int, limit: int) -> int:
+        """Delete at most `limit` conversations that expired before (Unix seconds); return how many."""
+        ...
+
     async def active_session_count(self) -> int:
         """Return the number of sessions of status ACTIVE."""
         ...
@@ -237,4 +274,61 @@ class Engine(Store, Protocol):
 
     async def close(self) -> None:
         """Wait for what is queued, then let go of everything."""
+        ...
+
+
+class ConversationStore(Protocol):
+    """Bindings of conversations: in the engine's own table, or in front of it.
+
+    Every method that touches storage raises DaemonError STORAGE_UNAVAILABLE when it cannot.
+    """
+
+    async def bind(self, wanted: Conversation, origin: Origin) -> Bound:
+        """Return the conversation with this key, and begin it where there is none or only an expired one.
+
+        Args:
+            wanted: what it shall begin with, and the session that asks; times and counters are filled in.
+            origin: who causes the change, for its event.
+
+        Raises:
+            DaemonError: as the session check does.
+        """
+        ...
+
+    async def get(self, key: ConversationKey) -> Conversation | None:
+        """Return a conversation that has not expired; this is no use of it."""
+        ...
+
+    async def touch(self, key: ConversationKey) -> int | None:
+        """Count one use; return when the conversation expires now (Unix seconds), None if there is none."""
+        ...
+
+    async def rebind(self, key: ConversationKey, change: Rebinding, session_id: str, origin: Origin) -> Conversation:
+        """Bind a conversation to another provider or model where it is bound as `change` expects.
+
+        Args:
+            key: which.
+            change: from what, to what, and why.
+            session_id: the session that asks.
+            origin: who causes the change, for its event.
+
+        Raises:
+            DaemonError: CONVERSATION_NOT_FOUND, CONVERSATION_CONFLICT, and as the session check does.
+        """
+        ...
+
+    async def delete(self, key: ConversationKey, session_id: str, origin: Origin) -> None:
+        """Delete a conversation.
+
+        Raises:
+            DaemonError: CONVERSATION_NOT_FOUND, and as the session check does.
+        """
+        ...
+
+    async def flush(self) -> None:
+        """Store all uses that are only in memory."""
+        ...
+
+    def forget(self, elsewhere: Elsewhere) -> None:
+        """Drop from memory what other daemons changed."""
         ...

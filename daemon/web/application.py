@@ -7,7 +7,7 @@ from daemon.web.middleware.guards import OwnerGuard, SessionGuard
 from daemon.web.middleware.rate import SessionRates
 from daemon.web.options import NoAutomaticOptions
 from daemon.web.problems import handle_exception
-from daemon.web.routes import admin, agents, channels, events, kill_switch, own, public, reject, sessions
+from daemon.web.routes import admin, agents, channels, conversations, events, kill_switch, own, public, reject, sessions
 
 _OWNER = [
     *agents.HANDLERS,
@@ -15,6 +15,7 @@ _OWNER = [
     *admin.HANDLERS,
     *kill_switch.HANDLERS,
     *channels.HANDLERS,
+    *conversations.OF_OWNER,
     *events.OF_OWNER,
 ]
 
@@ -32,7 +33,7 @@ def make_app(rates: SessionRates) -> Litestar:
             Router("/", route_handlers=_OWNER, middleware=[OwnerGuard], opt={"group": "owner"}),
             Router(
                 "/",
-                route_handlers=[*own.HANDLERS, *events.OF_AGENT],
+                route_handlers=[*own.HANDLERS, *conversations.OF_AGENT, *events.OF_AGENT],
                 middleware=[DefineMiddleware(SessionGuard, rates=rates)],
                 opt={"group": "agent"},
             ),

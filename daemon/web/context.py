@@ -13,6 +13,7 @@ from daemon.services.auth import SessionAuth
 from daemon.services.backups import Backups
 from daemon.services.caller import Caller
 from daemon.services.channels import Channels
+from daemon.services.conversations import Conversations
 from daemon.services.kill_switch import KillSwitch
 from daemon.services.notifications import Notifications
 from daemon.services.owner import OwnerAuth
@@ -30,6 +31,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     auth: SessionAuth
     agents: Agents
     sessions: Sessions
+    conversations: Conversations
     audit: Audit
     admin: Admin
     backups: Backups

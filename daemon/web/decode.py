@@ -7,7 +7,7 @@ import msgspec
 from litestar import Request
 
 from daemon.domain.errors import UNSUPPORTED_MEDIA_TYPE, DaemonError, invalid
-from daemon.domain.pages import MAX_LIMIT, Page, decode_cursor
+from daemon.domain.pages import MAX_CURSOR, MAX_LIMIT, Page, decode_cursor
 from daemon.domain.requests import Body, Empty
 from daemon.web.context import context
 
@@ -153,7 +153,7 @@ class Query:
     def page(self) -> Page:
         """Return `limit` and `cursor`."""
         limit = self.number("limit", 50, 1, MAX_LIMIT)
-        cursor = self.text("cursor")
+        cursor = self.text("cursor", MAX_CURSOR)
         if cursor is None:
             return Page(limit)
         try:

@@ -33,7 +33,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         summary: one line.
-        answer: type of the body of a success.
+        answer: type of the body of a success; None where it has none.
         body: type of the request's body; None where only an empty one or `{}` is taken.
         parameters: beyond those of the path.
         errors: beyond those that every route of the group can answer.
@@ -74,9 +74,9 @@ def an_id(name: str, meaning: str, *, required: bool = False) -> Parameter:
     return Parameter(name, meaning, {"type": "string", "format": "uuid"}, required=required)
 
 
-def a_label(name: str, meaning: str) -> Parameter:
-    """Return a query parameter that is free text of 1 to 100 characters."""
-    return Parameter(name, meaning, {"type": "string", "minLength": 1, "maxLength": 100})
+def a_label(name: str, meaning: str, longest: int = 100) -> Parameter:
+    """Return a query parameter that is free text of 1 to `longest` characters."""
+    return Parameter(name, meaning, {"type": "string", "minLength": 1, "maxLength": longest})
 
 
 PAGE = (

@@ -41,6 +41,7 @@ _WATCHED = frozenset(
 )
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _CLIENTS: dict[bytes, Literal["cli", "run"]] = {b"cli": "cli", b"run": "run"}
+_CONVERSATIONS = "/v1/conversations/"
 _OWNER_PATHS = ("/v1/agents", "/v1/sessions", "/v1/owner", "/v1/admin", "/health")
 
 _OPEN_WHILE_LOCKED = frozenset(
@@ -175,7 +176,12 @@ class Envelope:
             wait = self.rate.take(now)
             if wait is not None:
                 raise DaemonError(errors.RATE_LIMIT_EXCEEDED, retry_after=wait)
-        if (b"%" in raw_path or b"//" in raw_path) and not is_routable(raw_path):
+        if scope["path"].startswith(_CONVERSATIONS):
+            # An id may hold whatever a path means something by: what follows is routed, and decoded, as it was sent.
+            scope["path"] = path = raw_path.decode("ascii")
+            if not path.startswith(_CONVERSATIONS) or "//" in path:
+                raise DaemonError(errors.ROUTE_NOT_FOUND)
+        elif (b"%" in raw_path or b"//" in raw_path) and not is_routable(raw_path):
             raise DaemonError(errors.ROUTE_NOT_FOUND)
         if b"accept" in seen and not accepts(seen[b"accept"], scope["path"]):
             raise DaemonError(errors.NOT_ACCEPTABLE)

@@ -43,6 +43,10 @@ _BY_NAME: dict[str, Any] = {
     "maxRenewals": 30,
     "message": "Session already revoked",
     "reason": "looks odd",
+    "conversationId": "conv-123",
+    "externalId": "thread_abc",
+    "provider": "anthropic",
+    "model": "claude-sonnet-4-5",
     "userId": "user-7",
     "workspaceId": "search",
 }

@@ -9,6 +9,7 @@ from litestar.routes import HTTPRoute
 
 from daemon import __version__
 from daemon.domain import errors
+from daemon.domain.conversations import MAX_ID
 from daemon.domain.errors import DaemonError, ErrorKind
 from daemon.domain.requests import Body
 from daemon.web.describe import Group, Operation, Parameter
@@ -113,7 +114,7 @@ def build(app: Litestar) -> dict[str, Any]:
 def _operation(path: str, handler: HTTPRouteHandler, types: set[Any]) -> dict[str, Any]:
     described: Operation = handler.opt["describes"]
     group: Group = handler.opt["group"]
-    if not described.html:
+    if described.answer is not None and not described.html:
         types.add(described.answer)
     made: dict[str, Any] = {
         "operationId": handler.handler_name,
@@ -130,12 +131,22 @@ def _operation(path: str, handler: HTTPRouteHandler, types: set[Any]) -> dict[st
     return made
 
 
+_CONVERSATION_ID = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_ID,
+    "description": "Chosen by the agent, percent-encoded in the path, also each `/` (`%2F`); never normalised.",
+}
+
+
 def _path_parameters(path: str) -> list[dict[str, Any]]:
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
     return [{"name": name, "in": "path", "required": True, "schema": _path_schema(name)} for name in names]
 
 
 def _path_schema(name: str) -> dict[str, Any]:
+    if name == "conversationId":
+        return _CONVERSATION_ID
     return {"type": "string", "format": "uuid"} if name.endswith("_id") else {"type": "string"}
 
 
@@ -156,8 +167,9 @@ def _request_body(body: type[Body]) -> dict[str, Any]:
 
 
 def _responses(described: Operation, group: Group, status: int, path: str) -> dict[str, Any]:
-    content = _content(described)
-    success: dict[str, Any] = {"description": described.summary, "content": content}
+    success: dict[str, Any] = {"description": described.summary}
+    if described.answer is not None:
+        success["content"] = _content(described)
     if described.listed:
         success["headers"] = {"Link": {"description": "The next page, if any.", "schema": {"type": "string"}}}
     made = {str(code): success for code in (status, *described.also)}

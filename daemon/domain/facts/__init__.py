@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from daemon.domain.events import Fact
-from daemon.domain.facts import agents, daemon, messages, sessions
+from daemon.domain.facts import agents, conversations, daemon, messages, sessions
 
-__all__ = ["agents", "daemon", "kinds", "messages", "sessions"]
+__all__ = ["agents", "conversations", "daemon", "kinds", "messages", "sessions"]
 
 
 def kinds() -> Iterator[type[Fact]]:

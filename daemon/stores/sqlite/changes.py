@@ -10,7 +10,7 @@ from daemon.domain.kill_switch import KEY as KILL_SWITCH
 from daemon.domain.kill_switch import is_on
 from daemon.domain.notifications import deliveries, level_of
 from daemon.stores.protocol import Telling
-from daemon.stores.sqlite import agents, answers, events, notifications, sessions, values
+from daemon.stores.sqlite import agents, answers, conversations, events, notifications, sessions, values
 from daemon.stores.sqlite.writer import Transaction
 
 IDEMPOTENCY_SECONDS = 86_400
@@ -61,6 +61,8 @@ def _load_more(tx: Transaction, scope: Scope, rows: Rows) -> None:
         rows.answer = answers.get(raw, scope.answer)
     if scope.channels:
         rows.channels = notifications.channels(raw)
+    if scope.conversation is not None:
+        rows.conversation = conversations.get(raw, scope.conversation)
 
 
 def _is_locked(tx: Transaction) -> bool:
@@ -93,6 +95,10 @@ def write(tx: Transaction, rows: Rows, outcome: Outcome[Any], origin: Origin, te
         values.put(raw, key, value, tx.now)
         if key == KILL_SWITCH:
             tx.locked = None
+    if outcome.conversation is not None:
+        conversations.put(raw, outcome.conversation)
+    if outcome.gone_conversation is not None:
+        conversations.delete(raw, outcome.gone_conversation)
     _write_messages(tx, outcome)
     seq = tx.chain.head.seq
     tx.chain.append(outcome.facts, origin)

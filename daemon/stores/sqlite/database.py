@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,13 +17,13 @@ from daemon.domain.filters import SessionFilter
 from daemon.domain.kill_switch import KEY as KILL_SWITCH
 from daemon.domain.kill_switch import is_on
 from daemon.domain.pages import Page
-from daemon.domain.rows import Agent, Session
+from daemon.domain.rows import Agent, Session, TouchedConversation
 from daemon.domain.views import ChainHead, EngineStatus
 from daemon.stores.cache import SessionCache
 from daemon.stores.live import LiveSession
 from daemon.stores.migrate import schema_version
 from daemon.stores.protocol import BackupFile, Chore, Elsewhere, Telling
-from daemon.stores.sqlite import agents, answers, changes, events, notifications, sessions, values
+from daemon.stores.sqlite import agents, answers, changes, conversations, events, notifications, sessions, values
 from daemon.stores.sqlite.backup import back_up, refusal
 from daemon.stores.sqlite.connection import Connection, Readers, unavailable
 from daemon.stores.sqlite.reads import Reads
@@ -200,6 +200,14 @@ class SQLiteStore(Reads):
     async def purge_idempotency_keys(self, before: int) -> int:
         """Delete idempotency keys older than `before`."""
         return await self._writer.run(Unit(lambda tx: values.purge_keys(tx.raw, before)))
+
+    async def touch_conversations(self, rows: Sequence[TouchedConversation]) -> None:
+        """Store uses of conversations that were counted in memory."""
+        await self._writer.run(Unit(lambda tx: conversations.add_use(tx.raw, rows)))
+
+    async def purge_conversations(self, before: int, limit: int) -> int:
+        """Delete at most `limit` conversations that expired before."""
+        return await self._writer.run(Unit(lambda tx: conversations.purge(tx.raw, before, limit)))
 
     async def purge_notifications(self, done_before: int, logged_before: int) -> None:
         """Delete what was sent, what was logged, and answers that ended, before (Unix seconds)."""

@@ -96,7 +96,7 @@ def remove_through(raw: sqlite3.Connection, seq: int) -> None:
 
 
 def find(raw: sqlite3.Connection, which: EventFilter, limit: int) -> list[Event]:
-    """Return events that match every filter that is set, oldest first."""
+    """Return events that match every filter that is set, oldest or newest first."""
     filters = {
         "event_type": which.type,
         "agent_id": which.agent_id,
@@ -105,5 +105,7 @@ def find(raw: sqlite3.Connection, which: EventFilter, limit: int) -> list[Event]
     }
     chosen = {column: value for column, value in filters.items() if value is not None}
     conditions = "".join(f" AND {column} = ?" for column in chosen)
-    sql = f"SELECT {_COLUMNS}, prev_hash, hash FROM audit_log WHERE id > ?{conditions} ORDER BY id LIMIT ?"  # noqa: S608
+    order = "id DESC" if which.newest_first else "id"
+    where = f"WHERE id > ?{conditions} ORDER BY {order} LIMIT ?"
+    sql = f"SELECT {_COLUMNS}, prev_hash, hash FROM audit_log {where}"  # noqa: S608
     return [to_event(row) for row in raw.execute(sql, (which.after, *chosen.values(), limit))]

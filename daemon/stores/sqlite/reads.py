@@ -5,12 +5,21 @@ from typing import Any
 
 from daemon.domain.clock import Clock
 from daemon.domain.events import Event
-from daemon.domain.filters import AttemptFilter, EventFilter
+from daemon.domain.filters import AttemptFilter, ConversationFilter, EventFilter
 from daemon.domain.pages import Page
-from daemon.domain.rows import Agent, AgentStatus, Answer, Attempt, Channel, Delivery
-from daemon.domain.views import Backlog
+from daemon.domain.rows import (
+    Agent,
+    AgentStatus,
+    Answer,
+    Attempt,
+    Channel,
+    Conversation,
+    ConversationKey,
+    Delivery,
+)
+from daemon.domain.views import Backlog, ProviderCount
 from daemon.stores.live import SealedAnswer
-from daemon.stores.sqlite import agents, answers, events, notifications, sessions, values
+from daemon.stores.sqlite import agents, answers, conversations, events, notifications, sessions, values
 from daemon.stores.sqlite.connection import Readers
 
 
@@ -39,7 +48,7 @@ class Reads:
         return await self._readers.run(lambda raw: agents.find(raw, status, page))
 
     async def events(self, which: EventFilter, limit: int) -> list[Event]:
-        """Return events, oldest first."""
+        """Return events, oldest first unless the filter asks for the newest."""
         return await self._readers.run(lambda raw: events.find(raw, which, limit))
 
     async def event_rows(self, after: int, limit: int) -> list[Sequence[Any]]:
@@ -74,6 +83,20 @@ class Reads:
     async def answer(self, token_hash: str) -> Answer | None:
         """Return what may be answered with a token."""
         return await self._readers.run(lambda raw: answers.get(raw, token_hash))
+
+    async def conversation(self, key: ConversationKey) -> Conversation | None:
+        """Return a conversation, an expired one too."""
+        return await self._readers.run(lambda raw: conversations.get(raw, key))
+
+    async def conversations(self, which: ConversationFilter, page: Page) -> list[Conversation]:
+        """Return conversations that have not expired, newest first."""
+        now = self.clock.now()
+        return await self._readers.run(lambda raw: conversations.find(raw, which, page, now))
+
+    async def conversation_counts(self, which: ConversationFilter) -> list[ProviderCount]:
+        """Return how many conversations have not expired, by provider and model."""
+        now = self.clock.now()
+        return await self._readers.run(lambda raw: conversations.counts(raw, which, now))
 
     async def active_session_count(self) -> int:
         """Return the number of sessions of status ACTIVE."""

@@ -1,6 +1,6 @@
 """What the routes share."""
 
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from litestar import Request
@@ -13,6 +13,7 @@ from daemon.domain.pages import Listing
 from daemon.services.caller import Caller
 from daemon.web.context import RequestContext, context
 
+T = TypeVar("T")
 AnyRequest = Request[Any, Any, Any]
 
 
@@ -49,10 +50,10 @@ def paged(request: AnyRequest, listing: Listing[Any]) -> Response[list[Any]]:
     return linked(request, listing.items, "cursor", listing.cursor)
 
 
-def linked(request: AnyRequest, items: list[Any], name: str, value: str | None) -> Response[list[Any]]:
-    """Answer a list; where `value` is given, link to the same list with that parameter."""
+def linked(request: AnyRequest, content: T, name: str, value: str | None) -> Response[T]:
+    """Answer a list, or what holds one; where `value` is given, link to the same list with that parameter."""
     headers = {}
     if value is not None:
         kept = [(key, text) for key, text in request.query_params.multi_items() if key != name]
         headers["link"] = f'<{request.scope["path"]}?{urlencode([*kept, (name, value)])}>; rel="next"'
-    return Response(items, headers=headers)
+    return Response(content, headers=headers)
