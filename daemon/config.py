@@ -40,6 +40,7 @@ __all__ = [
     "example",
     "flat",
     "load",
+    "shown",
     "table",
 ]
 
@@ -73,6 +74,9 @@ SECRET_VARIABLES = ("DAEMON_MASTER_PASSWORD", "DAEMON_MASTER_PASSWORD_FILE", "DA
 
 _PLAIN_VARIABLES = {"SESSION_TTL_SECONDS": "conversations.conversation_ttl"}
 """Variables by which backends know a key; the key's own variable overrides them."""
+
+STORAGE_VARIABLES = (KEYS["database.url"].variable,)
+"""Variables that may lead to the rows themselves: configuration, but not for the processes of agents."""
 
 _FLAGS = {"server.port": "--port", "log.level": "--log-level"}
 
@@ -258,6 +262,11 @@ def _conflicts(config: Config, home: Path) -> Iterator[tuple[tuple[str, ...], st
 def flat(config: Config) -> dict[str, Any]:
     """Return every value by its dotted key, in the order of `config.example.toml`."""
     return {name: getattr(getattr(config, key.section), key.bare) for name, key in KEYS.items()}
+
+
+def shown(config: Config) -> dict[str, Any]:
+    """Return what `flat` does, without secrets."""
+    return {name: KEYS[name].shown(value) for name, value in flat(config).items()}
 
 
 def changed(old: Config, new: Config) -> tuple[list[str], list[str]]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -15,6 +16,8 @@ from msgspec import Meta, Struct
 _NAME = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
 _HOST = re.compile(rf"({_NAME}|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{{0,4}})?")
 _SQLITE = "sqlite:///"
+_POSTGRESQL = re.compile(r"postgres(?:ql)?://(?:[^/?#]*@)?[^/?#@]*/[^/?#]+(?:\?[^#]+)?")
+_SECRET_OPTION = re.compile(r"(?<=[?&])([^=&#]*)=([^&#]*)")
 
 
 def _is_host(text: str) -> bool:
@@ -40,7 +43,7 @@ def _is_origin(url: str) -> bool:
 
 
 def _is_sqlite(url: str) -> bool:
-    return not url or (url.isprintable() and re.fullmatch(rf"{_SQLITE}[^?#%]*[^?#%/]", url) is not None)
+    return url.isprintable() and re.fullmatch(rf"{_SQLITE}[^?#%]*[^?#%/]", url) is not None
 
 
 def _is_redis(url: str) -> bool:
@@ -55,8 +58,38 @@ def _is_redis(url: str) -> bool:
     )
 
 
-def _rule(meaning: str, allowed: str, test: Callable[[Any], bool]) -> Meta:
-    return Meta(description=meaning, extra={"allowed": allowed, "test": test})
+def _is_postgresql(url: str) -> bool:
+    if not url.isprintable() or " " in url or _POSTGRESQL.fullmatch(url) is None:
+        return False
+    try:
+        urlsplit(url).port  # noqa: B018 (raises where it is none)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_database(url: str) -> bool:
+    return not url or _is_sqlite(url) or _is_postgresql(url)
+
+
+def masked(url: str) -> str:
+    """Return a URL with `***` for the passwords in it."""
+    scheme, mark, rest = url.partition("://")
+    server = re.split("[/?#]", rest, maxsplit=1)[0]
+    credentials, at, host = server.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    shown = f"{user}{colon}{'***' if colon else ''}{at}{host}"
+    return scheme + mark + shown + _SECRET_OPTION.sub(_masked_option, rest[len(server) :])
+
+
+def _masked_option(option: re.Match[str]) -> str:
+    return f"{option[1]}=***" if "password" in unquote(option[1]).lower() else option[0]
+
+
+def _rule(
+    meaning: str, allowed: str, test: Callable[[Any], bool], shown: Callable[[Any], Any] = lambda value: value
+) -> Meta:
+    return Meta(description=meaning, extra={"allowed": allowed, "test": test, "shown": shown})
 
 
 class Server(Struct, frozen=True):
@@ -167,8 +200,10 @@ class Database(Struct, frozen=True):
         str,
         _rule(
             "The database; empty is `daemon.db` in the home.",
-            "empty or sqlite:///ABSOLUTE/PATH without ?, # and %",
-            _is_sqlite,
+            "empty, sqlite:///ABSOLUTE/PATH without ?, # and %, or postgresql://[USER[:PASSWORD]@][HOST][:PORT]/NAME "
+            "with %XX for special characters",
+            _is_database,
+            masked,
         ),
     ] = ""
     synchronous: Annotated[
@@ -183,9 +218,14 @@ class Database(Struct, frozen=True):
     ] = 20_000
 
     @property
+    def kind(self) -> Literal["sqlite", "postgresql"]:
+        """The engine that `url` names."""
+        return "postgresql" if self.url.startswith("postgres") else "sqlite"
+
+    @property
     def path(self) -> Path | None:
-        """The absolute path that `url` names; None for the home's own database."""
-        return Path("/" + self.url.removeprefix(_SQLITE).lstrip("/")) if self.url else None
+        """The absolute path of the file that `url` names; None for the home's own and where there is no file."""
+        return Path("/" + self.url.removeprefix(_SQLITE).lstrip("/")) if self.url.startswith(_SQLITE) else None
 
 
 class Conversations(Struct, frozen=True):
@@ -317,6 +357,10 @@ class Key(Struct, frozen=True):
     def accepts(self, value: Any) -> bool:
         """Return whether a value of the right type and bounds passes what bounds cannot say."""
         return self.meta.extra is None or bool(self.meta.extra["test"](value))
+
+    def shown(self, value: Any) -> Any:
+        """Return a value as anybody may see it: without its secrets."""
+        return self.meta.extra["shown"](value) if self.meta.extra else value
 
     def literal(self) -> str:
         """Return the default as TOML spells it, which for our types is how JSON does."""

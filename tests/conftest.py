@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from daemon.web.streams import StreamLimits
+from tests.support import postgres
 from tests.support.live import FakeTime, LiveDaemon
 
 
@@ -19,6 +20,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Tell what is decided at import about the option."""
     if config.getoption("--campaign"):
         os.environ["SESSION_CAMPAIGN"] = "1"
+
+
+def pytest_unconfigure() -> None:
+    """Remove what the process made outside of temporary directories."""
+    postgres.drop_template()
 
 
 @pytest.fixture
@@ -53,3 +59,24 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., LiveDaemon]]:
 def live(launch: Callable[..., LiveDaemon]) -> LiveDaemon:
     """A daemon with default settings, but for cheap hashing."""
     return launch()
+
+
+@pytest.fixture
+def database_url() -> Iterator[str]:
+    """Address of a migrated PostgreSQL database of the test's own."""
+    with postgres.fresh_database() as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url() -> Iterator[str]:
+    """Address of an empty PostgreSQL database of the test's own."""
+    with postgres.fresh_database(migrated=False) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def own_cluster() -> Iterator[postgres.Cluster]:
+    """A PostgreSQL server of the module's own, which may be stopped; a test leaves it running."""
+    with postgres.own_cluster() as cluster:
+        yield cluster

@@ -5,7 +5,7 @@ import rich_click as click
 
 from daemon.cli import base
 from daemon.cli.output import json_out, table
-from daemon.config import flat
+from daemon.config import shown
 
 
 @click.group(cls=base.Group)
@@ -18,7 +18,7 @@ def config() -> None:
 def show(as_json: bool) -> None:
     """Show every value and where it came from."""
     loaded = base.configuration(base.home())
-    values = flat(loaded.config)
+    values = shown(loaded.config)
     if as_json:
         json_out(
             msgspec.json.encode({key: {"value": value, "origin": loaded.origins[key]} for key, value in values.items()})

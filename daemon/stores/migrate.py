@@ -5,11 +5,19 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import msgspec
-
 from daemon.domain.clock import stamp
 from daemon.stores import sqlite_file
-from daemon.stores.migration_files import Migration, MigrationError, first_line, load, statements
+from daemon.stores.migration_files import (
+    Migrated,
+    Migration,
+    MigrationError,
+    Recorded,
+    data_file,
+    first_line,
+    load,
+    statements,
+    verify,
+)
 
 __all__ = ["Migrated", "MigrationError", "accepted_version", "data_file", "latest_version", "migrate", "schema_version"]
 
@@ -27,37 +35,6 @@ _FORBIDDEN = {
     sqlite3.SQLITE_DETACH,
 }
 """A COMMIT inside a migration would silently leave half of it behind when the rest fails."""
-
-_Recorded = list[tuple[int, str, str]]
-"""The ledger's rows as version, name and SHA-256, in order."""
-
-
-class Migrated(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run did.
-
-    Args:
-        from_version, to_version: of the schema; 0 is an empty database.
-        applied: names of the files that this run applied, in order.
-        backup: the copy of the database as it was; None where it had no rows or nothing was applied.
-    """
-
-    from_version: int
-    to_version: int
-    applied: tuple[str, ...]
-    backup: Path | None
-
-
-def data_file(name: str) -> Path:
-    """Return where a file or directory that is delivered beside the package lies.
-
-    A wheel carries them in `daemon/_data`, a checkout at its top.
-
-    Args:
-        name: `migrations`, `schema.sql` or `config.example.toml`.
-    """
-    package = Path(__file__).parents[1]
-    delivered = package / "_data"
-    return (delivered if delivered.is_dir() else package.parent) / name
 
 
 def latest_version() -> int:
@@ -87,7 +64,7 @@ def accepted_version(database: Path) -> int:
         MigrationError: as `migrate`.
     """
     with _in_one_line(database), closing(sqlite_file.connect_traceless(database)) as connection:
-        return _verify(database, load(data_file("migrations")), *_ledger(connection))
+        return verify(str(database), load(data_file("migrations")), *_ledger(connection))
 
 
 def migrate(
@@ -113,7 +90,7 @@ def migrate(
     """
     known = load(migrations or data_file("migrations"))
     with _in_one_line(database):
-        before = _verify(database, known, *_look(database))
+        before = verify(str(database), known, *_look(database))
         if before == len(known):
             return Migrated(from_version=before, to_version=before, applied=(), backup=None)
         sqlite_file.create(database)
@@ -144,7 +121,7 @@ class _Run:
         backup: Path | None = None
         for migration in known[before:]:
             with self._transaction():
-                current = _verify(self._database, known, *_ledger(self._connection))
+                current = verify(str(self._database), known, *_ledger(self._connection))
                 if current >= migration.version:  # another process was faster
                     continue
                 if not names and backups is not None and self._has_rows():
@@ -210,7 +187,7 @@ def _authorize(action: int, *_: str | None) -> int:
     return sqlite3.SQLITE_DENY if action in _FORBIDDEN else sqlite3.SQLITE_OK
 
 
-def _ledger(connection: sqlite3.Connection) -> tuple[_Recorded, list[str]]:
+def _ledger(connection: sqlite3.Connection) -> tuple[Recorded, list[str]]:
     """Return the ledger and the names of all other tables."""
     names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     others = [name for name in names if name != "schema_migrations" and not name.startswith("sqlite_")]
@@ -220,7 +197,7 @@ def _ledger(connection: sqlite3.Connection) -> tuple[_Recorded, list[str]]:
     return rows.fetchall(), others
 
 
-def _look(database: Path) -> tuple[_Recorded, list[str]]:
+def _look(database: Path) -> tuple[Recorded, list[str]]:
     """Read the ledger without touching the file: an ordinary connection would fold the WAL into it when closed."""
     if not database.exists():
         return [], []
@@ -233,33 +210,6 @@ def _look(database: Path) -> tuple[_Recorded, list[str]]:
     # A crash left a rollback journal; nobody can read the file before someone who may write has undone it.
     with closing(sqlite_file.connect(database, "rw")) as connection:
         return _ledger(connection)
-
-
-def _verify(database: Path, known: list[Migration], recorded: _Recorded, tables: list[str]) -> int:
-    """Return the version of a database if this program may work with it."""
-    if not recorded:
-        if tables:
-            raise MigrationError(
-                f"{database}: has tables ({', '.join(sorted(tables)[:3])}) but no record of migrations; "
-                "it was not made by this program, move it away"
-            )
-        return 0
-    newest = recorded[-1][0]
-    if newest > len(known):
-        raise MigrationError(
-            f"{database}: its schema has version {newest}, this program knows {len(known)}; install a newer version"
-        )
-    for migration, (version, name, sha256) in zip(known, recorded, strict=False):
-        if version != migration.version:
-            raise MigrationError(
-                f"{database}: its record of migrations has {version} where {migration.version} is due; restore a backup"
-            )
-        if (name, sha256) != (migration.name, migration.sha256):
-            raise MigrationError(
-                f"{database}: migration {name} was applied with a text other than that of {migration.name} "
-                "in this program; install the version that made it"
-            )
-    return len(recorded)
 
 
 @contextmanager
