@@ -1,6 +1,7 @@
 """The engines: here alone is decided which one holds the rows."""
 
 import asyncio
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from daemon.domain.clock import Clock, DomainClock
 from daemon.domain.events import Event
 from daemon.home import Home
 from daemon.settings import Config
-from daemon.stores.migrate import migrate
+from daemon.stores.migrate import MigrationError, migrate
 from daemon.stores.protocol import Engine
 from daemon.stores.sqlite.opening import newest_event_time, open_store
 
@@ -33,9 +34,40 @@ async def prepare(home: Home, config: Config, clock: DomainClock, applied: Calla
     Raises:
         MigrationError: in one line.
     """
+    if config.database.kind == "postgresql":
+        await _prepare_postgres(config.database.url, clock, applied)
+        return
     database = database_path(home, config)
     await asyncio.to_thread(migrate, database, now=clock.now(), backups=home.backups, applied=applied)
     clock.start_from(await asyncio.to_thread(newest_event_time, database))
+
+
+async def _prepare_postgres(url: str, clock: DomainClock, applied: Callable[[str], None]) -> None:
+    _require_asyncpg()
+    # Imported here: what nobody uses need not be installed.
+    from daemon.stores.postgres import inspection  # noqa: PLC0415
+    from daemon.stores.postgres.migrate import migrate as migrate_postgres  # noqa: PLC0415
+
+    await migrate_postgres(url, now=clock.now(), applied=applied)
+    clock.start_from(await inspection.newest_event_time(url))
+
+
+async def has_password(url: str) -> bool:
+    """Return whether a PostgreSQL database that is not open has a master password.
+
+    Raises:
+        MigrationError: it cannot be asked.
+    """
+    _require_asyncpg()
+    # Imported here: what nobody uses need not be installed.
+    from daemon.stores.postgres import inspection  # noqa: PLC0415
+
+    return await inspection.has_password(url)
+
+
+def _require_asyncpg() -> None:
+    if importlib.util.find_spec("asyncpg") is None:
+        raise MigrationError("PostgreSQL needs asyncpg; run: pip install 'agent-session-daemon[postgres]'")
 
 
 async def open_engine(

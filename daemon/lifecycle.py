@@ -82,7 +82,7 @@ def _watch_signals(daemon: Daemon) -> None:
     loop.add_signal_handler(signal.SIGHUP, daemon.reload_soon)
 
 
-def prepare(home: Home, loaded: Loaded, password: str) -> bool:
+def prepare(home: Home, loaded: Loaded, password: str | None) -> bool:
     """Make the home, its configuration, database and master password; return whether the password was set.
 
     Raises:

@@ -102,7 +102,17 @@ def configuration(of: Home, **flags: object) -> Loaded:
 
 
 def database(of: Home, loaded: Loaded) -> Path:
-    """Return where the database of a home is."""
+    """Return where the database file of a home is.
+
+    Raises:
+        Failure: 2, the rows are not in a file.
+    """
+    if loaded.config.database.kind != "sqlite":
+        raise Failure(
+            "This command works on a database file, and database.url names PostgreSQL",
+            USAGE,
+            hint="use the server's own tools, such as pg_dump and psql",
+        )
     return loaded.config.database.path or of.database
 
 

@@ -44,7 +44,7 @@ def on(reason: str, as_json: bool) -> None:
 def _offline(reason: str) -> KillSwitchView:
     home = base.home()
     loaded = base.configuration(home)
-    if not offline.is_initialised(loaded.config.database.path or home.database):
+    if offline.is_initialised(home, loaded) is False:
         raise Failure(f"There is no daemon in {home.root}", hint="look at --home and DAEMON_HOME")
     # Imported here: the engine and the web framework take longer than most commands run.
     from daemon.lifecycle import stop_everything  # noqa: PLC0415

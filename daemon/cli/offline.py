@@ -1,17 +1,48 @@
-"""What the CLI reads of the database file itself before a start; whole looks are in `daemon.maintenance`."""
+"""What the CLI reads of the database itself before a start; whole looks are in `daemon.maintenance`."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from daemon.config import Loaded
+from daemon.home import Home
 
-def is_initialised(database: Path) -> bool:
-    """Return whether the database has a master password."""
+_ASK_SECONDS = 3.0
+
+
+def is_initialised(home: Home, loaded: Loaded) -> bool | None:
+    """Return whether the database has a master password; None where it cannot be asked: the start itself says why."""
+    settings = loaded.config.database
+    if settings.kind == "postgresql":
+        return _ask_postgres(settings.url)
+    return _read_file(settings.path or home.database)
+
+
+def _read_file(database: Path) -> bool | None:
     if not database.exists():
         return False
     try:
         with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE name = 'key_value_store'").fetchone()
+            if tables is None:
+                return False
             found = connection.execute("SELECT 1 FROM key_value_store WHERE key = 'master_password'").fetchone()
     except sqlite3.Error:
-        return False  # the start itself says what is wrong with the file
+        return None
     return found is not None
+
+
+def _ask_postgres(url: str) -> bool | None:
+    # Imported here: the engines take longer than most commands run.
+    from daemon.engines import has_password  # noqa: PLC0415
+    from daemon.stores.migration_files import MigrationError  # noqa: PLC0415
+
+    async def ask() -> bool:
+        async with asyncio.timeout(_ASK_SECONDS):
+            return await has_password(url)
+
+    try:
+        return asyncio.run(ask())
+    except (MigrationError, TimeoutError):
+        return None

@@ -64,17 +64,19 @@ def init(password_file: Path | None, password_stdin: bool) -> None:
     """Make the home, its configuration, database and master password; what is there stays."""
     home = base.home()
     loaded = base.configuration(home)
-    if offline.is_initialised(base.database(home, loaded)):
+    initialised = offline.is_initialised(home, loaded)
+    if initialised:
         click.echo(f"{home.root} is initialised already; start it with: daemon start")
         return
     password = _given_password(password_file, password_stdin)
-    if password is None:
+    if password is None and initialised is False:
         if not credentials.has_terminal():
             raise Failure(
                 "There is no terminal to ask for a master password", USAGE, hint="set DAEMON_MASTER_PASSWORD_FILE"
             )
         password = credentials.ask_twice("New master password")
-    credentials.checked(password)
+    if password is not None:
+        credentials.checked(password)
     # Imported here: the engine and the web framework take longer than most commands run.
     from daemon.lifecycle import prepare  # noqa: PLC0415
     from daemon.startup import StartError  # noqa: PLC0415
@@ -108,7 +110,7 @@ def start(
     if (holder := lock_holder(home)) is not None:
         raise already(home, holder)
     password = _given_password(password_file, password_stdin)
-    fresh = not offline.is_initialised(base.database(home, loaded))
+    fresh = offline.is_initialised(home, loaded) is False
     if fresh and password is None and ready_fd is None and sys.stdin is not None and sys.stdin.isatty():
         password = credentials.ask_twice("New master password")
     if fresh and password is not None:
@@ -188,7 +190,10 @@ def restart(timeout: int | None, force: bool, port: int | None, log_level: str |
     """Stop the daemon if it runs, read the configuration anew, and start it detached."""
     home = base.home()
     loaded = base.configuration(home, server_port=port, log_level=log_level)
-    if not offline.is_initialised(base.database(home, loaded)):
+    initialised = offline.is_initialised(home, loaded)
+    if initialised is None:
+        raise Failure("The database cannot be read, and a new start would fail", hint="run: daemon doctor")
+    if not initialised:
         raise Failure("There is nothing to restart", NOT_RUNNING, hint="run: daemon start")
     if (pid := lock_holder(home)) is not None:
         _stop(home, pid, timeout, force=force)

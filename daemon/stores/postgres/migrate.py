@@ -68,8 +68,8 @@ async def migrate(
     """
     known = _known(migrations)
     names: list[str] = []
-    with _in_one_line(url):
-        async with _connected(url) as connection:
+    with in_one_line(url):
+        async with connected(url) as connection:
             before = verify(place(url), known, *await _ledger(connection, url))
             for migration in known[before:]:
                 if await _apply(connection, migration, url=url, known=known, now=now):
@@ -85,8 +85,8 @@ async def accepted_version(url: str) -> int:
     Raises:
         MigrationError: as `migrate`.
     """
-    with _in_one_line(url):
-        async with _connected(url) as connection:
+    with in_one_line(url):
+        async with connected(url) as connection:
             return verify(place(url), _known(None), *await _ledger(connection, url))
 
 
@@ -117,12 +117,22 @@ def statements(sql: str) -> Iterator[str]:
         yield sql[start:].strip()
 
 
-def _known(migrations: Path | None) -> list[Migration]:
-    return load(migrations or data_file("migrations") / "postgres")
+@contextlib.contextmanager
+def in_one_line(url: str) -> Iterator[None]:
+    """Turn what asyncpg and the operating system raise into one line."""
+    try:
+        yield
+    except ERRORS as error:
+        raise MigrationError(f"{place(url)}: {reason(error, url)}") from error
 
 
 @contextlib.asynccontextmanager
-async def _connected(url: str) -> AsyncIterator[Connection]:
+async def connected(url: str) -> AsyncIterator[Connection]:
+    """Open a connection for a while.
+
+    Raises:
+        MigrationError: the server is too old; else as `connect`.
+    """
     connection = await connect(url, seconds=CONNECT_SECONDS)
     try:
         refuse_older(url, connection.get_server_version().major)
@@ -130,6 +140,10 @@ async def _connected(url: str) -> AsyncIterator[Connection]:
     finally:
         # A server that has gone, or is busy with what failed, is not waited for.
         connection.terminate()
+
+
+def _known(migrations: Path | None) -> list[Migration]:
+    return load(migrations or data_file("migrations") / "postgres")
 
 
 async def _ledger(connection: Connection, url: str) -> tuple[Recorded, list[str]]:
@@ -182,12 +196,3 @@ async def _execute(connection: Connection, statement: str) -> None:
     if first_line(statement).rstrip(";").partition(" ")[0].upper() in _FORBIDDEN:
         raise asyncpg.InterfaceError("a migration may not control transactions")
     await connection.execute(statement)
-
-
-@contextlib.contextmanager
-def _in_one_line(url: str) -> Iterator[None]:
-    """Turn what asyncpg and the operating system raise into one line."""
-    try:
-        yield
-    except ERRORS as error:
-        raise MigrationError(f"{place(url)}: {reason(error, url)}") from error

@@ -9,9 +9,9 @@ import msgspec
 from daemon.domain.pages import Page
 from daemon.domain.rows import Agent, AgentStatus, SuspendedBy
 
-_FIELDS = Agent.__struct_fields__
-_VERIFIED = _FIELDS.index("owner_verified")
-COLUMNS = ", ".join(_FIELDS)
+FIELDS = Agent.__struct_fields__
+_VERIFIED = FIELDS.index("owner_verified")
+COLUMNS = ", ".join(FIELDS)
 
 # One agent by id.
 _GET = f"SELECT {COLUMNS} FROM agents WHERE id = ?"  # noqa: S608
@@ -20,7 +20,7 @@ _GET = f"SELECT {COLUMNS} FROM agents WHERE id = ?"  # noqa: S608
 _BY_KEY = f"SELECT {COLUMNS} FROM agents WHERE public_key = ?"  # noqa: S608
 
 # A new agent.
-_INSERT = f"INSERT INTO agents ({COLUMNS}) VALUES ({', '.join('?' * len(_FIELDS))})"  # noqa: S608
+_INSERT = f"INSERT INTO agents ({COLUMNS}) VALUES ({', '.join('?' * len(FIELDS))})"  # noqa: S608
 
 # Everything about an agent that can change.
 _UPDATE = (

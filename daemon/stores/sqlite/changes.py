@@ -26,13 +26,12 @@ def load(tx: Transaction, scope: Scope) -> Rows:
     if not scope.while_locked and _is_locked(tx):
         raise DaemonError(SYSTEM_LOCKED)
     if scope.session is not None:
-        rows.session = sessions.get(raw, scope.session)
+        rows.session, rows.agent = sessions.with_agent(raw, scope.session) or (None, None)
         if scope.sealed_for and rows.session and rows.session.previous_token_hash == scope.sealed_for:
             sealed = sessions.sealed_answer(raw, scope.session)
             rows.retry_answer = sealed.box if sealed else None
-    agent_id = scope.agent or (rows.session.agent_id if rows.session else None)
-    if agent_id is not None:
-        rows.agent = agents.get(raw, agent_id)
+    if scope.agent is not None:
+        rows.agent = agents.get(raw, scope.agent)
     if scope.active_sessions_of is not None:
         rows.active_sessions = sessions.count_active_of(raw, scope.active_sessions_of, tx.now)
     if scope.public_key is not None:

@@ -23,7 +23,7 @@ from daemon.stores.cache import SessionCache
 from daemon.stores.live import LiveSession
 from daemon.stores.migrate import schema_version
 from daemon.stores.protocol import BackupFile, Chore, Elsewhere, Telling
-from daemon.stores.sqlite import agents, answers, changes, conversations, events, notifications, sessions, values
+from daemon.stores.sqlite import answers, changes, conversations, events, notifications, sessions, values
 from daemon.stores.sqlite.backup import back_up, refusal
 from daemon.stores.sqlite.connection import Connection, Readers, unavailable
 from daemon.stores.sqlite.reads import Reads
@@ -119,21 +119,17 @@ class SQLiteStore(Reads):
 
     async def live_by_id(self, session_id: str) -> LiveSession | None:
         """Return the session with this id."""
-        return self._cache.by_id(session_id) or await self._load_live(lambda raw: sessions.get(raw, session_id))
+        return self._cache.by_id(session_id) or await self._load_live(lambda raw: sessions.with_agent(raw, session_id))
 
-    async def _load_live(self, read: Callable[[sqlite3.Connection], Session | None]) -> LiveSession | None:
+    async def _load_live(
+        self, read: Callable[[sqlite3.Connection], tuple[Session, Agent] | None]
+    ) -> LiveSession | None:
         """Read a session and its agent into the cache; again if a commit overtook the reading."""
-
-        def both(raw: sqlite3.Connection) -> tuple[Session, Agent] | None:
-            session = read(raw)
-            agent = agents.get(raw, session.agent_id) if session else None
-            return (session, agent) if session and agent else None
-
         while True:
             since = self._cache.begin_load()
             ids: tuple[str, ...] = ()
             try:
-                found = await self._readers.run(both)
+                found = await self._readers.run(read)
                 ids = (found[0].id, found[1].id) if found else ()
             finally:
                 fresh = self._cache.end_load(since, *ids)

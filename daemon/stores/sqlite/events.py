@@ -1,7 +1,8 @@
 """SQL of the audit log: appended in hash-chain order, never changed."""
 
 import sqlite3
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
+from itertools import chain
 from typing import Any
 
 from daemon.domain.chain import GENESIS, Row
@@ -12,8 +13,11 @@ from daemon.stores.chain import to_event
 
 _COLUMNS = "id, timestamp, event_type, actor, agent_id, session_id, severity, details, request_id, ip_address"
 
-# Append events.
-_INSERT = f"INSERT INTO audit_log ({_COLUMNS}, prev_hash, hash) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
+_ROWS_AT_ONCE = 64
+
+# Append events, as many at once as there are: each statement gives up the interpreter's lock and waits for it again.
+_INSERT = f"INSERT INTO audit_log ({_COLUMNS}, prev_hash, hash) VALUES "  # noqa: S608
+_ONE_ROW = "(?,?,?,?,?,?,?,?,?,?,?,?)"
 
 # The newest event.
 _HEAD = "SELECT id, hash FROM audit_log ORDER BY id DESC LIMIT 1"
@@ -43,9 +47,11 @@ _INCIDENTS = (
 )
 
 
-def append(raw: sqlite3.Connection, rows: Iterable[Row]) -> None:
+def append(raw: sqlite3.Connection, rows: Sequence[Row]) -> None:
     """Insert events."""
-    raw.executemany(_INSERT, rows)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        some = rows[start : start + _ROWS_AT_ONCE]
+        raw.execute(_INSERT + ",".join([_ONE_ROW] * len(some)), tuple(chain.from_iterable(some)))
 
 
 def head(raw: sqlite3.Connection) -> ChainHead:

@@ -1,0 +1,36 @@
+"""Looks at a PostgreSQL database that no store has opened."""
+
+import asyncpg
+
+from daemon.stores.postgres.migrate import LOOK_SECONDS, connected, in_one_line
+
+
+async def newest_event_time(url: str) -> int:
+    """Return the newest event's time (Unix seconds) of a migrated database; 0 if there is none.
+
+    Raises:
+        MigrationError: it cannot be asked.
+    """
+    with in_one_line(url):
+        async with connected(url) as connection:
+            found = await connection.fetchval(
+                "SELECT timestamp FROM audit_log ORDER BY id DESC LIMIT 1", timeout=LOOK_SECONDS
+            )
+    return int(found or 0)
+
+
+async def has_password(url: str) -> bool:
+    """Return whether a database has a master password; one without tables has none.
+
+    Raises:
+        MigrationError: it cannot be asked.
+    """
+    with in_one_line(url):
+        async with connected(url) as connection:
+            try:
+                found = await connection.fetchval(
+                    "SELECT 1 FROM key_value_store WHERE key = 'master_password'", timeout=LOOK_SECONDS
+                )
+            except asyncpg.UndefinedTableError:
+                return False
+    return found is not None
