@@ -17,6 +17,9 @@ RETRY_AFTER = 5
 POOL = 10
 """Connections for reading and writing; a daemon opens a few more for what it must hear at once."""
 
+DAEMON = "agent-session-daemon"
+"""How the connections of a daemon are named: what needs a database for itself looks for them."""
+
 ANSWER_TIMEOUT = 0.95
 """Seconds a question may take, waiting for a connection included: a server that hangs is an error within a second."""
 
@@ -39,19 +42,24 @@ def unavailable(cause: BaseException) -> DaemonError:
     return error
 
 
-async def connect(url: str, *, seconds: float = ANSWER_TIMEOUT, command_timeout: float | None = None) -> Connection:
+async def connect(
+    url: str, *, seconds: float = ANSWER_TIMEOUT, command_timeout: float | None = None, name: str = DAEMON
+) -> Connection:
     """Open a connection on which timestamptz is Unix seconds, rounded down, in both directions.
 
     Args:
         url: `postgresql://…`, with a password or without.
         seconds: until the connection must be there.
         command_timeout: seconds a statement may take; None is no limit.
+        name: what the server shows as `application_name`.
 
     Raises:
         asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: there is none; see `ERRORS`.
     """
     async with asyncio.timeout(seconds):
-        connection = await asyncpg.connect(url, timeout=seconds, command_timeout=command_timeout)
+        connection = await asyncpg.connect(
+            url, timeout=seconds, command_timeout=command_timeout, server_settings={"application_name": name}
+        )
         try:
             await connection.set_type_codec(
                 "timestamptz", schema="pg_catalog", encoder=_to_wire, decoder=_from_wire, format="tuple"

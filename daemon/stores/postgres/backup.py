@@ -1,0 +1,59 @@
+"""Checked copies of a PostgreSQL database, each one SQLite file."""
+
+import asyncio
+import uuid
+from pathlib import Path
+
+from daemon import files
+from daemon.stores import sqlite_file
+from daemon.stores.inspection import check_whole, look
+from daemon.stores.postgres import copying
+from daemon.stores.postgres.connection import Connection
+from daemon.stores.postgres.migrate import connected
+from daemon.stores.protocol import BackupFile
+from daemon.stores.sqlite import copying as sqlite_rows
+from daemon.stores.tables import Advance, Sums
+
+
+async def back_up(url: str, directory: Path, stem: str, now: int) -> BackupFile:
+    """Write a copy of one moment whose pages and audit log are whole, whether daemons run or not.
+
+    Args:
+        url: of the database.
+        directory: receives the file; created with mode 0700 where it is missing.
+        stem: its name begins with.
+        now: Unix seconds.
+
+    Raises:
+        MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: see `connected`.
+        OSError, sqlite3.Error: it could not be made; nothing of it is left.
+    """
+    async with connected(url, command_timeout=copying.STATEMENT_SECONDS) as connection:
+        made, _ = await write_file(connection, directory, stem, now, lambda _: None)
+    return made
+
+
+async def write_file(
+    connection: Connection, directory: Path, stem: str, now: int, advance: Advance
+) -> tuple[BackupFile, Sums]:
+    """Do what `back_up` does on a connection that is there; return what was read too.
+
+    Args:
+        connection: not in a transaction.
+        directory, stem, now: as of `back_up`.
+        advance: is told of rows that are in the file.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with files.partial(directory / f"{stem}-{uuid.uuid4().hex}") as made:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            found = await copying.into_file(connection, made, now, advance)
+        await asyncio.to_thread(_check, made, found)
+        path = await asyncio.to_thread(sqlite_file.publish, made, directory, stem)
+    return BackupFile(path, path.stat().st_size, await asyncio.to_thread(files.sha256, path)), found
+
+
+def _check(made: Path, found: Sums) -> None:
+    with look(made) as connection:
+        check_whole(connection)
+        if sqlite_rows.sums(connection, lambda _: None) != found:
+            raise sqlite_file.DamagedError("the copy does not hold what was written to it; check the disk")
