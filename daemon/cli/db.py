@@ -1,4 +1,4 @@
-"""`daemon db schema`, `check` and `export`: looks at the database that change nothing, running or not."""
+"""`daemon db`: looks at the database that change nothing, running or not, and its way to another."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -8,13 +8,17 @@ from typing import Literal
 import rich_click as click
 
 from daemon.cli import base
+from daemon.cli.db_copy import copy
 from daemon.cli.exclusive import maintaining
 from daemon.cli.failure import USAGE, Failure
 
 
 @click.group(cls=base.Group)
 def db() -> None:
-    """Look at the database, read only."""
+    """Look at the database, or copy it to another."""
+
+
+db.add_command(copy)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Plain connections to a SQLite file, a checked copy of it, and what its errors mean to the owner."""
 
+import fcntl
 import os
 import sqlite3
 import threading
@@ -52,9 +53,7 @@ def connect(database: Path, mode: Literal["ro", "rw"], *, one_thread: bool = Tru
         one_thread: whether other threads than this one are refused; who lets them in lets one at a time work.
     """
     uri = f"{database.absolute().as_uri()}?mode={mode}"
-    return sqlite3.connect(
-        uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=one_thread
-    )
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=one_thread)
 
 
 def connect_traceless(database: Path) -> sqlite3.Connection:
@@ -67,6 +66,24 @@ def connect_traceless(database: Path) -> sqlite3.Connection:
         return connect(database, "ro")
     uri = f"{database.absolute().as_uri()}?mode=ro&immutable=1"
     return sqlite3.connect(uri, uri=True, isolation_level=None)
+
+
+_SHARED_FIRST, _SHARED_SIZE = 0x4000_0002, 510
+"""The bytes that whoever reads or has a write-ahead log open keeps locked (sqlite.org/fileformat2.html, 1.2)."""
+
+
+def is_open_elsewhere(path: Path) -> bool:
+    """Return whether another process has a database open; this one has no connection to it, or it would lose its locks.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    with path.open("r+b") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, _SHARED_SIZE, _SHARED_FIRST)
+        except (BlockingIOError, PermissionError):
+            return True
+    return False
 
 
 def create(path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from daemon.domain.chain import ChainWalk
-from daemon.domain.views import Verification
+from daemon.domain.views import ChainHead, Verification
 
 Row = Sequence[Any]
 """The values of a row in the order of `Table.columns`, as SQLite holds them: times are seconds, booleans 0 or 1."""
@@ -146,9 +146,13 @@ class Summing:
         self._sums.append(Sum(table.name, self._rows, self._digest.hexdigest()))
         self._begin()
 
-    def done(self) -> Sums:
-        """Return what was taken."""
-        return Sums(tuple(self._sums), self._walk.verdict())
+    def done(self, head: ChainHead | None = None) -> Sums:
+        """Return what was taken.
+
+        Args:
+            head: the newest event as it is known from elsewhere; None where the rows are all that is known.
+        """
+        return Sums(tuple(self._sums), self._walk.verdict(head))
 
     def _begin(self) -> None:
         self._rows, self._digest = 0, hashlib.sha256()

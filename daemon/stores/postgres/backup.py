@@ -43,7 +43,7 @@ async def write_file(
         directory, stem, now: as of `back_up`.
         advance: is told of rows that are in the file.
     """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    await asyncio.to_thread(directory.mkdir, mode=0o700, parents=True, exist_ok=True)
     with files.partial(directory / f"{stem}-{uuid.uuid4().hex}") as made:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             found = await copying.into_file(connection, made, now, advance)
@@ -55,5 +55,7 @@ async def write_file(
 def _check(made: Path, found: Sums) -> None:
     with look(made) as connection:
         check_whole(connection)
+        if not found.chain.valid:
+            raise sqlite_file.DamagedError(f"the audit log is broken at event {found.chain.first_bad}")
         if sqlite_rows.sums(connection, lambda _: None) != found:
             raise sqlite_file.DamagedError("the copy does not hold what was written to it; check the disk")
