@@ -22,8 +22,8 @@ from daemon.settings import (
     Notifications,
     Security,
     Server,
-    is_loopback,
 )
+from daemon.urls import is_loopback
 
 __all__ = [
     "RELOADABLE",
@@ -72,11 +72,11 @@ class ConfigError(Exception):
 SECRET_VARIABLES = ("DAEMON_MASTER_PASSWORD", "DAEMON_MASTER_PASSWORD_FILE", "DAEMON_OWNER_TICKET")
 """Variables that lead to the owner's credentials: never configuration, and no child process gets them."""
 
+STORAGE_VARIABLES = (KEYS["database.url"].variable, KEYS["conversations.url"].variable)
+"""Variables that may lead to the rows themselves: configuration, but not for the processes of agents."""
+
 _PLAIN_VARIABLES = {"SESSION_TTL_SECONDS": "conversations.conversation_ttl"}
 """Variables by which backends know a key; the key's own variable overrides them."""
-
-STORAGE_VARIABLES = (KEYS["database.url"].variable,)
-"""Variables that may lead to the rows themselves: configuration, but not for the processes of agents."""
 
 _FLAGS = {"server.port": "--port", "log.level": "--log-level"}
 

@@ -91,6 +91,13 @@ async def open_engine(
         DaemonError: STORAGE_UNAVAILABLE.
     """
     settings = config.database
+    if settings.kind == "postgresql":
+        # Imported here: what nobody uses need not be installed.
+        from daemon.stores.postgres.opening import open_store as open_postgres  # noqa: PLC0415
+
+        return await open_postgres(
+            settings.url, clock, cache_sessions=settings.cache_sessions, announce=announce, report=report
+        )
     return await open_store(
         database_path(home, config),
         clock,

@@ -3,87 +3,15 @@
 `config.py` makes everything else from these structs: validation, `config.example.toml` and the README's table.
 """
 
-import ipaddress
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
 
-_NAME = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
-_HOST = re.compile(rf"({_NAME}|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{{0,4}})?")
-_SQLITE = "sqlite:///"
-_POSTGRESQL = re.compile(r"postgres(?:ql)?://(?:[^/?#]*@)?[^/?#@]*/[^/?#]+(?:\?[^#]+)?")
-_SECRET_OPTION = re.compile(r"(?<=[?&])([^=&#]*)=([^&#]*)")
-
-
-def _is_host(text: str) -> bool:
-    return _is_ip(text) or re.fullmatch(_NAME, text) is not None
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return text.isprintable()
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether `host` can only be reached from this machine, without asking a resolver."""
-    return host == "localhost" or (_is_ip(host) and ipaddress.ip_address(host).is_loopback)
-
-
-def _is_origin(url: str) -> bool:
-    scheme, _, host = url.partition("://")
-    return not url or (scheme in {"http", "https"} and _HOST.fullmatch(host.removesuffix("/")) is not None)
-
-
-def _is_sqlite(url: str) -> bool:
-    return url.isprintable() and re.fullmatch(rf"{_SQLITE}[^?#%]*[^?#%/]", url) is not None
-
-
-def _is_redis(url: str) -> bool:
-    scheme, _, rest = url.partition("://")
-    credentials, _, server = rest.rpartition("@")
-    host, _, number = server.partition("/")
-    return not url or (
-        scheme in {"redis", "rediss"}
-        and re.fullmatch(r"[!-~]*", credentials) is not None
-        and _HOST.fullmatch(host) is not None
-        and re.fullmatch(r"[0-9]{0,4}", number) is not None
-    )
-
-
-def _is_postgresql(url: str) -> bool:
-    if not url.isprintable() or " " in url or _POSTGRESQL.fullmatch(url) is None:
-        return False
-    try:
-        urlsplit(url).port  # noqa: B018 (raises where it is none)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_database(url: str) -> bool:
-    return not url or _is_sqlite(url) or _is_postgresql(url)
-
-
-def masked(url: str) -> str:
-    """Return a URL with `***` for the passwords in it."""
-    scheme, mark, rest = url.partition("://")
-    server = re.split("[/?#]", rest, maxsplit=1)[0]
-    credentials, at, host = server.rpartition("@")
-    user, colon, _ = credentials.partition(":")
-    shown = f"{user}{colon}{'***' if colon else ''}{at}{host}"
-    return scheme + mark + shown + _SECRET_OPTION.sub(_masked_option, rest[len(server) :])
-
-
-def _masked_option(option: re.Match[str]) -> str:
-    return f"{option[1]}=***" if "password" in unquote(option[1]).lower() else option[0]
+from daemon.urls import HOST, SQLITE, is_database, is_host, is_origin, is_redis, masked
 
 
 def _rule(
@@ -100,7 +28,7 @@ class Server(Struct, frozen=True):
         _rule(
             "Address of the TCP listener.",
             "a loopback address (127.0.0.0/8, ::1, localhost), or any address if server.allow_remote is true",
-            _is_host,
+            is_host,
         ),
     ] = "127.0.0.1"
     allow_remote: Annotated[bool, Meta(description="Whether server.host may be reachable from other machines.")] = False
@@ -118,7 +46,7 @@ class Server(Struct, frozen=True):
         _rule(
             "Further names accepted in the Host header; an entry without port matches any port.",
             "a list of HOST or HOST:PORT",
-            lambda hosts: all(_HOST.fullmatch(host) for host in hosts),
+            lambda hosts: all(HOST.fullmatch(host) for host in hosts),
         ),
     ] = ()
     public_url: Annotated[
@@ -126,7 +54,7 @@ class Server(Struct, frozen=True):
         _rule(
             "Address under which clients reach the daemon, if another; its host is accepted in the Host header.",
             "empty or http(s)://HOST[:PORT]",
-            _is_origin,
+            is_origin,
         ),
     ] = ""
     shutdown_timeout: Annotated[int, Meta(ge=5, le=300, description="Seconds a stop may take.")] = 30
@@ -202,7 +130,7 @@ class Database(Struct, frozen=True):
             "The database; empty is `daemon.db` in the home.",
             "empty, sqlite:///ABSOLUTE/PATH without ?, # and %, or postgresql://[USER[:PASSWORD]@][HOST][:PORT]/NAME "
             "with %XX for special characters",
-            _is_database,
+            is_database,
             masked,
         ),
     ] = ""
@@ -225,7 +153,7 @@ class Database(Struct, frozen=True):
     @property
     def path(self) -> Path | None:
         """The absolute path of the file that `url` names; None for the home's own and where there is no file."""
-        return Path("/" + self.url.removeprefix(_SQLITE).lstrip("/")) if self.url.startswith(_SQLITE) else None
+        return Path("/" + self.url.removeprefix(SQLITE).lstrip("/")) if self.url.startswith(SQLITE) else None
 
 
 class Conversations(Struct, frozen=True):
@@ -235,8 +163,9 @@ class Conversations(Struct, frozen=True):
         str,
         _rule(
             "Where conversations are shared by proxies on many hosts; empty is the database.",
-            "empty or redis[s]://[[USER]:PASSWORD@]HOST[:PORT][/NUMBER]",
-            _is_redis,
+            "empty, redis://[USER[:PASSWORD]@]HOST[:PORT][/NUMBER][?OPTIONS], or the same with rediss:// for TLS",
+            is_redis,
+            shown=masked,
         ),
     ] = ""
     conversation_ttl: Annotated[

@@ -49,6 +49,7 @@ RANGES = {
     "security.auto_stop_threshold": (0, 100),
     "database.checkpoint_interval": (10, 3_600),
     "database.cache_sessions": (100, 1_000_000),
+    "conversations.conversation_ttl": (60, 604_800),
     "notifications.min_channels": (0, 10),
     "notifications.dedup_ttl": (0, 86_400),
     "notifications.retention_days": (1, 3_650),
@@ -86,6 +87,9 @@ DEFAULTS = {
     "database.synchronous": "full",
     "database.checkpoint_interval": 300,
     "database.cache_sessions": 20_000,
+    "conversations.url": "",
+    "conversations.conversation_ttl": 86_400,
+    "conversations.key_prefix": "sentinel:session:",
     "notifications.enabled": True,
     "notifications.min_channels": 0,
     "notifications.locale": "en",
@@ -261,7 +265,7 @@ def test_all_problems_of_all_sources_are_listed_at_once(tmp_path: Path) -> None:
         ("[server]\nsession_ttl = 400", "did you mean security.session_ttl?"),
         ("port = 3100", "did you mean server.port?"),
         ("[server]\nzzz = 1", "known are host, allow_remote, port,"),
-        ("[qqq]\nx = 1", "known are server, security, database, notifications, log"),
+        ("[qqq]\nx = 1", "known are server, security, database, conversations, notifications, log"),
         ("server = 3", "server must be a section: write [server]"),
         ("[[server]]\nport = 3100", "server must be a section: write [server]"),
         ("[server]\nmetrics = true", "server.metrics is not a known key"),
@@ -410,6 +414,10 @@ def valid_value(key: Key) -> st.SearchStrategy[Any]:
         "server.public_url": st.from_regex(r"\A(https?://[a-z]{1,9})?\Z"),
         "security.session_ttl": st.integers(300, 86_400),
         "database.url": st.from_regex(r"\A(sqlite:///[a-z]{1,9}/d\.db)?\Z"),
+        "conversations.url": st.from_regex(
+            r"\A(rediss?://([a-z]{1,9}:[a-z]{1,9}@)?[a-z]{1,9}(:63[0-9]{2})?(/[0-9])?)?\Z"
+        ),
+        "conversations.key_prefix": st.from_regex(r"\A[a-z:]{1,30}\Z"),
         "notifications.daily_summary": st.from_regex(r"\A(|[01][0-9]:[0-5][0-9])\Z"),
         "log.file": st.from_regex(r"\A[a-z]{1,9}/[a-z]{1,9}\.log\Z"),
     }

@@ -53,11 +53,13 @@ class World:
             .replace("{session_id}", self.session["id"])
             .replace("{channel_id}", UNKNOWN)
             .replace("{token}", "x" * 22)
+            .replace("{conversationId}", "conv%2F1")
         )
 
     def tables(self) -> list[Any]:
         self.live.call(lambda daemon: daemon.parts.store.flush())
-        names = ("agents", "sessions", "key_value_store", "idempotency_keys", "notification_channels", "answers")
+        names = ("agents", "sessions", "conversations", "key_value_store", "idempotency_keys")
+        names += ("notification_channels", "answers")
         return [self.live.query(f"SELECT * FROM {name} ORDER BY 1") for name in names]
 
 

@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 import asyncpg
 
-from daemon.settings import masked
+from daemon.urls import masked
 
 _CURES: tuple[tuple[type[BaseException], str], ...] = (
     (asyncpg.InvalidPasswordError, "correct user and password in database.url"),
