@@ -14,6 +14,7 @@ from pathlib import Path
 
 import uvloop
 
+from tests.bench.conversations import conversations
 from tests.bench.measure import (
     CONNECTIONS,
     REPOSITORY,
@@ -196,6 +197,7 @@ def main(arguments: Sequence[str]) -> int:
         parts: list[Callable[[], list[Row]]] = [
             lambda: routes(root / "routes", rounds=rounds, reads=reads, writes=writes),
             lambda: flatness(root / "small", root / "large", rounds=rounds, reads=reads, many=many),
+            lambda: conversations(root / "conversations", rounds=rounds, reads=reads, many=many * 10),
             lambda: under_attack(root / "attack", rounds=rounds, reads=reads, guesses=1 if quick else 6),
             lambda: starting(root / "empty", root / "large", rounds=min(rounds, 5)),
             lambda: streams(root / "streams", rounds=min(rounds, 3), seconds=1 if quick else 10),

@@ -4,6 +4,7 @@ import json
 import os
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,6 +53,24 @@ def make_home(root: Path, agents: int, sessions: int) -> Prepared:
     database.commit()
     database.close()
     return Prepared(agent_ids, [(row.id, token) for row, token in made])
+
+
+def add_conversations(root: Path, made: Prepared, count: int) -> list[tuple[str, str]]:
+    """Bind conversations, spread over the agents of a home; return (token, conversation id) of each."""
+    owners = [(session_id, token, agent) for (session_id, token), agent in zip(made.sessions, made.agents, strict=True)]
+    ids = [f"conv-{number:031}" for number in range(count)]
+    now = int(time.time())
+    with closing(sqlite3.connect(Home.resolve(root, {}).database)) as database:
+        database.executemany(
+            "INSERT INTO conversations (agent_id, conversation_id, provider, model, session_id, created_at,"
+            " last_activity, expires_at, request_count) VALUES (?, ?, 'anthropic', 'claude-sonnet-4-5', ?, ?, ?, ?, 1)",
+            (
+                (owners[n % len(owners)][2], one, owners[n % len(owners)][0], now - count + n, now, now + TTL)
+                for n, one in enumerate(ids)
+            ),
+        )
+        database.commit()
+    return [(owners[n % len(owners)][1], one) for n, one in enumerate(ids)]
 
 
 def _session(signer: TokenSigner, agent_id: str, now: int) -> tuple[Session, str]:

@@ -3,8 +3,10 @@
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
+import msgspec
 from litestar import Request
 from litestar.response import Response
+from litestar.types import ASGIApp
 
 from daemon.domain.errors import INTERNAL_ERROR, DaemonError
 from daemon.domain.events import Origin
@@ -15,6 +17,7 @@ from daemon.web.context import RequestContext, context
 
 T = TypeVar("T")
 AnyRequest = Request[Any, Any, Any]
+_encode = msgspec.json.Encoder().encode
 
 
 def about(request: AnyRequest) -> RequestContext:
@@ -43,6 +46,18 @@ def path_id(request: AnyRequest, name: str) -> str:
         DaemonError: VALIDATION_ERROR.
     """
     return parse_id(request.path_params[name], "id")
+
+
+def encoded(content: Any, status: int) -> ASGIApp:
+    """Answer `content` as JSON, for routes that are called all the time: `Response` costs more than what they do."""
+    body = _encode(content)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+
+    async def answer(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return answer
 
 
 def paged(request: AnyRequest, listing: Listing[Any]) -> Response[list[Any]]:

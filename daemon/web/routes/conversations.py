@@ -6,6 +6,7 @@ from urllib.parse import unquote_to_bytes
 
 from litestar import delete, get, post, put
 from litestar.response import Response
+from litestar.types import ASGIApp
 
 from daemon.domain.conversation_views import (
     BoundConversation,
@@ -20,7 +21,7 @@ from daemon.domain.ids import parse_id
 from daemon.domain.requests import MAX_MODEL, BindConversation, RebindConversation
 from daemon.web.decode import Query, body, no_body
 from daemon.web.describe import PAGE, a_label, an_id, described
-from daemon.web.routes.common import AnyRequest, about, caller, linked, origin, paged
+from daemon.web.routes.common import AnyRequest, about, caller, encoded, linked, origin, paged
 
 _ENCODED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})+")
 _PATH = "/v1/conversations/{conversationId:str}"
@@ -53,14 +54,14 @@ def _decoded(text: str) -> str:
         allows="conversations.bind",
     ),
 )
-async def bind_conversation(request: AnyRequest) -> Response[BoundConversation]:
+async def bind_conversation(request: AnyRequest) -> ASGIApp:
     """Bind a conversation to a provider and model unless it is bound already; what is stored wins."""
     conversation_id = _conversation_id(request)
     asked = await body(request, BindConversation)
     answer, created = await about(request).services.conversations.bind(
         caller(request), conversation_id, asked, origin(request)
     )
-    return Response(answer, status_code=201 if created else 200)
+    return encoded(answer, 201 if created else 200)
 
 
 @get(
