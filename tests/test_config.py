@@ -22,9 +22,11 @@ from daemon.config import (
     example,
     flat,
     load,
+    shown,
     table,
 )
 from daemon.settings import KEYS, SECTIONS, Key
+from tests.support.daemon_process import cli
 
 ROOT = Path(__file__).parent.parent
 RANGES = {
@@ -359,12 +361,23 @@ def test_another_public_url_is_refused_without_repeating_it(tmp_path: Path, url:
 def test_a_database_url_names_an_absolute_path(tmp_path: Path, url: str, path: str | None) -> None:
     read(tmp_path, toml({"database.url": url}))
     assert Database(url=url).path == (Path(path) if path else None)
+    assert Database(url=url).kind == "sqlite"
 
 
 @pytest.mark.parametrize(
     "url",
     [
-        "postgresql://me:hunter2@db/x",
+        "mysql://me:hunter2@db/x",
+        "postgresql://me:hunter2@db",
+        "postgresql://me:hunter2@db/",
+        "postgresql://me:hunter2@db:99999/x",
+        "postgresql://me:hunter2@db:port/x",
+        "postgresql://me:hunter2@[::1/x",
+        "postgresql://me:hunter2/@db/x",
+        "postgresql://me:hunter2#@db/x",
+        "postgresql://me:hunter2@db/x y",
+        "postgresql://me:hunter2@db/x/y",
+        "postgresql:x",
         "sqlite://d.db",
         "sqlite:///",
         "sqlite:////",
@@ -378,8 +391,41 @@ def test_a_database_url_names_an_absolute_path(tmp_path: Path, url: str, path: s
 )
 def test_another_database_url_is_refused_without_repeating_it(tmp_path: Path, url: str) -> None:
     found = only_problem(tmp_path, toml({"database.url": url}))
-    assert "database.url must be empty or sqlite:///ABSOLUTE/PATH" in found
+    assert "database.url must be empty, sqlite:///ABSOLUTE/PATH" in found
+    assert "or postgresql://[USER[:PASSWORD]@][HOST][:PORT]/NAME" in found
     assert "hunter2" not in found
+
+
+@pytest.mark.parametrize(
+    ("url", "seen"),
+    [
+        ("postgresql://me:hunter2@db:5432/x", "postgresql://me:***@db:5432/x"),
+        ("postgres://me:hunter2@[::1]/x?sslmode=require", "postgres://me:***@[::1]/x?sslmode=require"),
+        ("postgresql://me:@@:hunter2@db/x", "postgresql://me:***@db/x"),
+        ("postgresql://me@db/x", "postgresql://me@db/x"),
+        ("postgresql:///x", "postgresql:///x"),
+        ("postgresql:///x?host=/tmp&password=hunter2", "postgresql:///x?host=/tmp&password=***"),
+        (
+            "postgresql://db/x?p%61ssword=hunter2&sslpassword=hunter2",
+            "postgresql://db/x?p%61ssword=***&sslpassword=***",
+        ),
+    ],
+)
+def test_a_postgresql_address_is_taken_and_shown_without_its_passwords(tmp_path: Path, url: str, seen: str) -> None:
+    read(tmp_path, toml({"database.url": url}))
+    loaded = load(tmp_path, {}, {})
+    assert (loaded.config.database.kind, loaded.config.database.path) == ("postgresql", None)
+    assert loaded.config.database.url == url
+    assert shown(loaded.config)["database.url"] == seen
+    assert shown(loaded.config) == {**flat(loaded.config), "database.url": seen}
+
+
+def test_config_show_tells_no_password(tmp_path: Path) -> None:
+    for arguments in ([], ["--json"]):
+        ended = cli(tmp_path, "config", "show", *arguments, DAEMON_DATABASE_URL="postgresql://me:hunter2@db/x")
+        assert ended.code == 0
+        assert "postgresql://me:***@db/x" in ended.out
+        assert "hunter2" not in ended.out + ended.err
 
 
 @pytest.mark.parametrize("file", ["", "logs/", "daemon.db", "daemon.lock", "a\nb.log", ".log/"])
@@ -413,7 +459,7 @@ def valid_value(key: Key) -> st.SearchStrategy[Any]:
         "server.allowed_hosts": st.lists(st.from_regex(r"\A[a-z]{1,9}(:[1-9][0-9]{0,3})?\Z"), max_size=3).map(tuple),
         "server.public_url": st.from_regex(r"\A(https?://[a-z]{1,9})?\Z"),
         "security.session_ttl": st.integers(300, 86_400),
-        "database.url": st.from_regex(r"\A(sqlite:///[a-z]{1,9}/d\.db)?\Z"),
+        "database.url": st.from_regex(r"\A(sqlite:///[a-z]{1,9}/d\.db|postgresql://[a-z]{1,9}/d)?\Z"),
         "conversations.url": st.from_regex(
             r"\A(rediss?://([a-z]{1,9}:[a-z]{1,9}@)?[a-z]{1,9}(:63[0-9]{2})?(/[0-9])?)?\Z"
         ),

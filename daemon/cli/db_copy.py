@@ -1,5 +1,6 @@
 """`daemon db copy`: everything from one database into another."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,10 +11,10 @@ import rich_click as click
 from daemon.cli import base
 from daemon.cli.exclusive import maintaining
 from daemon.cli.output import json_out, note, table
-from daemon.config import KEYS
+from daemon.settings import KEYS
 
 
-class _Address(click.ParamType):
+class _Address(click.ParamType[str]):
     """An address as `database.url` has it."""
 
     name = "url"
@@ -88,7 +89,7 @@ class _Bar:
 
 @contextmanager
 def _progress() -> Iterator[_Lines | _Bar]:
-    if not click.get_text_stream("stderr").isatty():
+    if not sys.stderr.isatty():
         yield _Lines()
         return
     # Imported here: only a terminal needs it.

@@ -215,14 +215,15 @@ def test_login_gives_this_shell_a_ticket_and_logout_takes_it_back(start: Start) 
     assert daemon.cli("agent", "list", **alone).code == 4
 
 
-def test_run_hands_out_a_session_strips_the_password_and_revokes_at_the_end(start: Start) -> None:
+def test_run_hands_out_a_session_strips_the_passwords_and_revokes_at_the_end(start: Start) -> None:
     daemon = start()
     script = "import json,os;print(json.dumps(dict(os.environ)));raise SystemExit(7)"
-    ended = daemon.cli("run", "--agent", "worker", "--create", "--", sys.executable, "-c", script)
+    rows = {"DAEMON_DATABASE_URL": "postgresql://me:secret@db/rows"}
+    ended = daemon.cli("run", "--agent", "worker", "--create", "--", sys.executable, "-c", script, **rows)
     assert ended.code == 7
     child = ended.json()
     assert child["DAEMON_SESSION_TOKEN"].startswith("wai_sess_")
-    assert not {"DAEMON_MASTER_PASSWORD", "DAEMON_OWNER_TICKET"} & child.keys()
+    assert not {"DAEMON_MASTER_PASSWORD", "DAEMON_OWNER_TICKET", "DAEMON_DATABASE_URL"} & child.keys()
     shown = daemon.cli("session", "show", child["DAEMON_SESSION_ID"], "--json").json()
     assert (shown["status"], shown["createdBy"]) == ("REVOKED", "run")
     assert PASSWORD not in Path(daemon.ready["logFile"]).read_text()

@@ -23,6 +23,9 @@ DAEMON = "agent-session-daemon"
 ANSWER_TIMEOUT = 0.95
 """Seconds a question may take, waiting for a connection included: a server that hangs is an error within a second."""
 
+CONNECT_TIMEOUT = 3.0
+"""Seconds a new connection may take; who asks for it waits less, and the next one gets it."""
+
 ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 """Everything that asyncpg and the operating system raise; cancellation is not an error of the database."""
 
@@ -43,7 +46,7 @@ def unavailable(cause: BaseException) -> DaemonError:
 
 
 async def connect(
-    url: str, *, seconds: float = ANSWER_TIMEOUT, command_timeout: float | None = None, name: str = DAEMON
+    url: str, *, seconds: float = CONNECT_TIMEOUT, command_timeout: float | None = None, name: str = DAEMON
 ) -> Connection:
     """Open a connection on which timestamptz is Unix seconds, rounded down, in both directions.
 
@@ -88,6 +91,7 @@ class Pool:
         self._url = url
         self._free: asyncio.LifoQueue[Connection | None] = asyncio.LifoQueue()
         self._all: set[Connection] = set()
+        self._opening: set[asyncio.Future[Connection]] = set()
         for _ in range(size):
             self._free.put_nowait(None)
 
@@ -117,14 +121,9 @@ class Pool:
             raise unavailable(error) from error
 
     async def _once(self, function: Callable[[Connection], Awaitable[T]], *, fresh: bool = False) -> T:
-        held = await self._free.get()
+        held = await self._take(fresh=fresh)
         usable = False
         try:
-            if held is None or fresh or held.is_closed():
-                self._drop(held)
-                held = None
-                held = await connect(self._url)
-                self._all.add(held)
             answer = await function(held)
         except (*LOST, TimeoutError, asyncio.CancelledError):
             raise
@@ -139,6 +138,30 @@ class Pool:
                 self._drop(held)
             self._free.put_nowait(held if usable else None)
 
+    async def _take(self, *, fresh: bool) -> Connection:
+        held = await self._free.get()
+        if held is not None and not fresh and not held.is_closed():
+            return held
+        self._drop(held)
+        opening = asyncio.ensure_future(connect(self._url))
+        self._opening.add(opening)
+        try:
+            opened = await asyncio.shield(opening)
+        except BaseException:
+            opening.add_done_callback(self._give_back)
+            raise
+        self._opening.discard(opening)
+        self._all.add(opened)
+        return opened
+
+    def _give_back(self, opening: asyncio.Future[Connection]) -> None:
+        """Keep for the next one what took longer than who asked for it would wait."""
+        self._opening.discard(opening)
+        opened = None if opening.cancelled() or opening.exception() else opening.result()
+        if opened is not None:
+            self._all.add(opened)
+        self._free.put_nowait(opened)
+
     def _drop(self, connection: Connection | None) -> None:
         if connection is not None:
             self._all.discard(connection)
@@ -146,6 +169,10 @@ class Pool:
 
     async def close(self) -> None:
         """Close every connection; one that is in use is cut off."""
+        opening = list(self._opening)
+        for future in opening:
+            future.cancel()
+        await asyncio.gather(*opening, return_exceptions=True)
         for connection in list(self._all):
             self._drop(connection)
 
@@ -165,5 +192,9 @@ async def open_pool(url: str, size: int = POOL) -> Pool:
         DaemonError: STORAGE_UNAVAILABLE.
     """
     pool = Pool(url, size)
-    await pool.run(lambda connection: connection.fetchval("SELECT 1"))
+    try:
+        await pool.run(lambda connection: connection.fetchval("SELECT 1"), seconds=CONNECT_TIMEOUT)
+    except BaseException:
+        await pool.close()
+        raise
     return pool

@@ -22,8 +22,6 @@ from daemon.stores.postgres.reasons import place, reason
 
 MAINTENANCE = "agent-session-daemon maintenance"
 """How connections are named that are no running daemon's."""
-
-CONNECT_SECONDS = 3.0
 LOOK_SECONDS = 5.0
 LOCK_SECONDS = 60
 """How long another daemon that migrates the same database is waited for."""
@@ -52,6 +50,8 @@ _SEMICOLON = re.compile(
     r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"[^\"]*\"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|(?P<end>;)", re.DOTALL
 )
 """A semicolon, or what may hold one that ends no statement: a comment, a string, a name, the body of a function."""
+
+_FIRST_WORD = re.compile(r"(?:\s|--[^\n]*|/\*.*?\*/)*(\w*)", re.DOTALL)
 
 
 async def migrate(
@@ -143,7 +143,7 @@ async def connected(
     Raises:
         MigrationError: the server is too old; else as `connect`.
     """
-    connection = await connect(url, seconds=CONNECT_SECONDS, command_timeout=command_timeout, name=name)
+    connection = await connect(url, command_timeout=command_timeout, name=name)
     try:
         refuse_older(url, connection.get_server_version().major)
         yield connection
@@ -203,6 +203,7 @@ async def _apply(connection: Connection, migration: Migration, *, url: str, know
 
 
 async def _execute(connection: Connection, statement: str) -> None:
-    if first_line(statement).rstrip(";").partition(" ")[0].upper() in _FORBIDDEN:
+    word = _FIRST_WORD.match(statement)
+    if word is not None and word[1].upper() in _FORBIDDEN:
         raise asyncpg.InterfaceError("a migration may not control transactions")
     await connection.execute(statement)

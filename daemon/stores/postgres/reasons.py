@@ -43,7 +43,8 @@ def _text(error: BaseException) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens there; start the server, or correct host and port in database.url"
     if isinstance(error, FileNotFoundError | PermissionError):
-        return f"{error.strerror}: the server's socket; start the server, or correct host and port in database.url"
+        named = "the server's socket, or a file that database.url names"
+        return f"{error.strerror}: {named}; start the server, or correct database.url"
     if isinstance(error, socket.gaierror):
         return f"the host's name cannot be resolved ({error.strerror}); correct host in database.url"
     if isinstance(error, ssl.SSLError):
