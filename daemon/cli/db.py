@@ -24,10 +24,10 @@ db.add_command(copy)
 @contextmanager
 def _reading() -> Iterator[sqlite3.Connection]:
     # Imported here: the engine takes longer than most commands run.
-    from daemon.maintenance.exclusive import reading  # noqa: PLC0415
+    from daemon.maintenance import looking  # noqa: PLC0415
 
     home = base.home()
-    with maintaining(home), reading(base.database(home, base.configuration(home))) as connection:
+    with maintaining(home), looking.rows(home, base.configuration(home).config) as connection:
         yield connection
 
 
@@ -36,8 +36,10 @@ def schema() -> None:
     """Print the statements that make the schema."""
     # Imported here: the engine takes longer than most commands run.
     from daemon.maintenance import tables  # noqa: PLC0415
+    from daemon.maintenance.exclusive import reading  # noqa: PLC0415
 
-    with _reading() as connection:
+    home = base.home()
+    with maintaining(home), reading(base.database(home, base.configuration(home))) as connection:
         for statement in tables.statements(connection):
             click.echo(statement)
 

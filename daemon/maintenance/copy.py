@@ -13,10 +13,10 @@ from daemon.domain.views import ChainHead
 from daemon.engines import require_asyncpg
 from daemon.home import Home
 from daemon.maintenance.exclusive import Refused, held, named
-from daemon.maintenance.places import BEGINNING, Place, Progress, Standing
+from daemon.maintenance.places import BEGINNING, Place, Progress, Standing, check_current
 from daemon.maintenance.sqlite_place import SQLitePlace
 from daemon.settings import Database
-from daemon.stores.migrate import MigrationError, latest_version
+from daemon.stores.migrate import MigrationError
 from daemon.stores.tables import Sum, Sums
 
 
@@ -94,7 +94,7 @@ async def _copy(home: Home, source: str, target: str, progress: Progress) -> Cop
         for place in places:
             await place.check_alone()
         origin, goal = [_Side(place, await place.standing()) for place in places]
-        _refuse_unready(origin)
+        check_current(origin.name, origin.standing.version)
         await _refuse_other_history(origin, goal)
         if (equal := await _equal(origin, goal, progress)) is not None:
             return _copied(origin, goal, equal, None)
@@ -113,17 +113,6 @@ async def _opened(url: str, home: Home) -> AsyncIterator[Place]:
 
     async with postgres_place.opened(url) as found:
         yield found
-
-
-def _refuse_unready(source: _Side) -> None:
-    version, latest = source.standing.version, latest_version()
-    if version == 0:
-        raise Refused(f"{source.name}: there is no database to copy from", "look at --from")
-    if version < latest:
-        raise Refused(
-            f"{source.name}: its schema has version {version}, this program's is {latest}",
-            "start the daemon on it once, which migrates it",
-        )
 
 
 async def _refuse_other_history(source: _Side, target: _Side) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from daemon.domain.chain import GENESIS
 from daemon.domain.views import ChainHead
 from daemon.maintenance.exclusive import Refused
+from daemon.stores.migrate import latest_version
 from daemon.stores.tables import Sums
 
 BEGINNING = ChainHead(seq=0, hash=GENESIS)
@@ -90,6 +91,26 @@ class Place(Protocol):
             progress: is told.
         """
         ...
+
+
+def check_current(name: str, version: int) -> None:
+    """Refuse a database that is not at this program's schema.
+
+    Args:
+        name: of the database.
+        version: of its schema; 0 is none.
+
+    Raises:
+        Refused: with what to do first.
+    """
+    latest = latest_version()
+    if version == 0:
+        raise Refused(f"{name}: there is no database of this program", "look at the address; or run: daemon init")
+    if version < latest:
+        raise Refused(
+            f"{name}: its schema has version {version}, this program's is {latest}",
+            "start the daemon on it once, which migrates it",
+        )
 
 
 def check_sums(name: str, found: Sums, expected: Sums) -> None:

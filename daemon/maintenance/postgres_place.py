@@ -8,14 +8,15 @@ from pathlib import Path
 import msgspec
 
 from daemon.maintenance.exclusive import Refused
-from daemon.maintenance.places import Progress, Standing, check_sums
-from daemon.stores import sqlite_file
+from daemon.maintenance.places import Progress, Standing, check_current, check_sums
+from daemon.stores import inspection, sqlite_file
 from daemon.stores.postgres import copying
 from daemon.stores.postgres.backup import write_file
 from daemon.stores.postgres.connection import Connection
 from daemon.stores.postgres.migrate import accepted_version, connected, in_one_line, migrate
 from daemon.stores.postgres.reasons import place
-from daemon.stores.tables import Sums
+from daemon.stores.protocol import BackupFile
+from daemon.stores.tables import Advance, Sums
 
 
 class PostgresPlace(msgspec.Struct, frozen=True):
@@ -69,12 +70,16 @@ class PostgresPlace(msgspec.Struct, frozen=True):
 
     async def save(self, backups: Path, stem: str, progress: Progress) -> tuple[Path, Sums]:
         """Write a SQLite file with all that is there."""
+        made, found = await self.write(backups, stem, progress.advance)
+        return made.path, found
+
+    async def write(self, backups: Path, stem: str, advance: Advance) -> tuple[BackupFile, Sums]:
+        """Do what `save` does, and say more of the file."""
         try:
             with in_one_line(self.url):
-                made, found = await write_file(self.connection, backups, stem, int(time.time()), progress.advance)
+                return await write_file(self.connection, backups, stem, int(time.time()), advance)
         except sqlite_file.DamagedError as error:
             raise Refused(f"{self.name}: {error}") from error
-        return made.path, found
 
     async def take(
         self, file: Path, expected: Sums, was: Standing, confirm: Callable[[], Awaitable[None]], progress: Progress
@@ -111,3 +116,40 @@ async def opened(url: str) -> AsyncIterator[PostgresPlace]:
         with in_one_line(url):
             connection = await stack.enter_async_context(connected(url, command_timeout=copying.STATEMENT_SECONDS))
         yield PostgresPlace(url, connection)
+
+
+async def mirror(url: str, file: Path) -> None:
+    """Write all rows into a SQLite file, broken ones too.
+
+    Args:
+        url: of a database at this program's schema; daemons may run.
+        file: not there yet.
+
+    Raises:
+        Refused: there are no rows, or the audit log was cut off, which the file could not tell.
+        MigrationError: they cannot be read.
+    """
+    async with opened(url) as found:
+        check_current(found.name, await accepted_version(url))
+        sqlite_file.create(file)
+        with in_one_line(url):
+            async with found.connection.transaction(isolation="repeatable_read", readonly=True):
+                await copying.into_file(found.connection, file, int(time.time()), lambda _: None)
+                head = await copying.head(found.connection)
+        with inspection.look(file) as read:
+            newest = inspection.head(read)
+        if newest != head:
+            raise Refused(f"{found.name}: the audit log ends at event {newest.seq}, and its head names {head.seq}")
+
+
+async def save(url: str, backups: Path, stem: str) -> BackupFile:
+    """Write a checked SQLite file with all that is there; daemons may run.
+
+    Raises:
+        Refused: there are no rows, or they are not whole.
+        MigrationError: they cannot be read.
+    """
+    async with opened(url) as found:
+        check_current(found.name, await accepted_version(url))
+        made, _ = await found.write(backups, stem, lambda _: None)
+    return made

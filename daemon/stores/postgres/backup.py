@@ -1,17 +1,21 @@
 """Checked copies of a PostgreSQL database, each one SQLite file."""
 
 import asyncio
+import sqlite3
 import uuid
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from daemon import files
 from daemon.stores import sqlite_file
 from daemon.stores.inspection import check_whole, look
+from daemon.stores.migration_files import MigrationError
 from daemon.stores.postgres import copying
-from daemon.stores.postgres.connection import Connection
+from daemon.stores.postgres.connection import ERRORS, Connection, unavailable
 from daemon.stores.postgres.migrate import connected
 from daemon.stores.protocol import BackupFile
 from daemon.stores.sqlite import copying as sqlite_rows
+from daemon.stores.sqlite.backup import refusal
 from daemon.stores.tables import Advance, Sums
 
 
@@ -25,11 +29,19 @@ async def back_up(url: str, directory: Path, stem: str, now: int) -> BackupFile:
         now: Unix seconds.
 
     Raises:
-        MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: see `connected`.
-        OSError, sqlite3.Error: it could not be made; nothing of it is left.
+        DaemonError: STORAGE_UNAVAILABLE, and nothing of it is left.
     """
-    async with connected(url, command_timeout=copying.STATEMENT_SECONDS) as connection:
-        made, _ = await write_file(connection, directory, stem, now, lambda _: None)
+    async with AsyncExitStack() as stack:
+        try:
+            connection = await stack.enter_async_context(connected(url, command_timeout=copying.STATEMENT_SECONDS))
+        except (MigrationError, *ERRORS) as error:
+            raise unavailable(error) from error
+        try:
+            made, _ = await write_file(connection, directory, stem, now, lambda _: None)
+        except (sqlite3.Error, OSError, MigrationError) as error:
+            raise refusal(error) from error
+        except ERRORS as error:
+            raise unavailable(error) from error
     return made
 
 
@@ -42,6 +54,10 @@ async def write_file(
         connection: not in a transaction.
         directory, stem, now: as of `back_up`.
         advance: is told of rows that are in the file.
+
+    Raises:
+        sqlite3.Error, MigrationError, OSError: the file could not be made, or what it would hold is not whole.
+        asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError: the rows cannot be read.
     """
     await asyncio.to_thread(directory.mkdir, mode=0o700, parents=True, exist_ok=True)
     with files.partial(directory / f"{stem}-{uuid.uuid4().hex}") as made:

@@ -88,7 +88,7 @@ class Pool:
     """
 
     def __init__(self, url: str, size: int) -> None:
-        self._url = url
+        self.url = url
         self._free: asyncio.LifoQueue[Connection | None] = asyncio.LifoQueue()
         self._all: set[Connection] = set()
         self._opening: set[asyncio.Future[Connection]] = set()
@@ -143,7 +143,7 @@ class Pool:
         if held is not None and not fresh and not held.is_closed():
             return held
         self._drop(held)
-        opening = asyncio.ensure_future(connect(self._url))
+        opening = asyncio.ensure_future(connect(self.url))
         self._opening.add(opening)
         try:
             opened = await asyncio.shield(opening)

@@ -22,6 +22,7 @@ from daemon.stores.postgres.reasons import place, reason
 
 MAINTENANCE = "agent-session-daemon maintenance"
 """How connections are named that are no running daemon's."""
+
 LOOK_SECONDS = 5.0
 LOCK_SECONDS = 60
 """How long another daemon that migrates the same database is waited for."""
