@@ -130,13 +130,13 @@ async def _equal(source: _Side, target: _Side, progress: Progress) -> Sums | Non
     """Return what both hold where that is the same."""
     if source.standing != target.standing:
         return None
-    progress.begin("comparing", source.standing.rows + target.standing.rows)
+    progress.begin("comparing both", source.standing.rows + target.standing.rows)
     found = await source.place.sums(progress)
     return found if found.chain.valid and found == await target.place.sums(progress) else None
 
 
 async def _replace(home: Home, source: _Side, target: _Side, progress: Progress) -> Copied:
-    progress.begin(f"backing up {source.name}", source.standing.rows)
+    progress.begin("backing up the source", source.standing.rows)
     file, found = await source.place.save(home.backups, f"daemon-copied-{stamp(int(time.time()))}", progress)
 
     async def unmoved() -> None:

@@ -37,7 +37,7 @@ class Standing(msgspec.Struct, frozen=True):
     """
 
     version: int = 0
-    head: ChainHead = BEGINNING
+    head: ChainHead = msgspec.field(default_factory=lambda: BEGINNING)
     rows: int = 0
 
     @property

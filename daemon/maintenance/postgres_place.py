@@ -86,13 +86,14 @@ class PostgresPlace(msgspec.Struct, frozen=True):
     ) -> None:
         """Put the rows of a file in the place of all that is there, in one transaction."""
         await migrate(self.url, now=int(time.time()))
-        progress.begin(f"copying to {self.name}", 2 * expected.rows)
         with closing(sqlite_file.connect(file, "ro")) as read, _fitting(self.name), in_one_line(self.url):
             async with self.connection.transaction():
                 await copying.lock(self.connection)
                 if await copying.head(self.connection) != was.head:
                     raise Refused(f"{self.name}: it changed meanwhile", "stop every daemon that works with it")
+                progress.begin("copying to the target", expected.rows)
                 await copying.replace(self.connection, read, expected.chain.head, progress.advance)
+                progress.begin("checking the target", expected.rows)
                 check_sums(self.name, await copying.sums(self.connection, progress.advance), expected)
                 await confirm()
 

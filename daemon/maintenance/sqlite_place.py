@@ -84,9 +84,11 @@ class SQLitePlace(msgspec.Struct, frozen=True):
         """Put a file in the place of this one, which is kept in the backups if anything was in it."""
         if not self.path.parent.is_dir():
             raise Refused(f"There is no directory {self.path.parent}", "make it, or choose another place")
-        progress.begin(f"copying to {self.name}", expected.rows)
         with staged(self.path) as staging, named(self.path):
+            progress.begin("copying to the target", expected.rows)
             shutil.copyfile(file, staging)
+            progress.advance(expected.rows)
+            progress.begin("checking the target", expected.rows)
             check_sums(self.name, self._sums(staging, progress), expected)
             await confirm()
             self._set_aside(was)
