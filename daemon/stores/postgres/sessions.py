@@ -1,8 +1,8 @@
 """SQL of sessions."""
 
+import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
-from itertools import groupby
 from sys import intern
 from typing import Any
 
@@ -16,6 +16,9 @@ from daemon.stores.live import SealedAnswer
 from daemon.stores.postgres import agents
 from daemon.stores.postgres.connection import Connection
 
+AT_ONCE = 2_000
+"""Rows in one statement or one breath: the loop answers others in between."""
+
 _FIELDS = Session.__struct_fields__
 COLUMNS = ", ".join(_FIELDS)
 _AGENT_ID, _STATE, _CREATED_BY, _METADATA = map(_FIELDS.index, ("agent_id", "state", "created_by", "metadata"))
@@ -23,7 +26,7 @@ _ACTIVITY = {"request_count", "last_activity", "used_generation"}
 _FIXED = {"id", "agent_id", "created_at", "created_by", "ttl_seconds", "absolute_expires_at"}
 _CHANGING = tuple(name for name in _FIELDS if name not in _ACTIVITY | _FIXED)
 _COUNTS = {"renewal_count", "max_renewals", "generation", "owner_rotated_generation", "idle_timeout"}
-_TYPES = {name: "bigint" for name in _COUNTS} | {
+_TYPES = dict.fromkeys(_COUNTS, "bigint") | {
     name: "timestamptz" for name in _CHANGING if name.endswith("_at") or name == "last_activity"
 }
 
@@ -182,14 +185,23 @@ async def insert(raw: Connection, sessions: Iterable[Session]) -> None:
     await raw.executemany(_INSERT, map(msgspec.structs.astuple, sessions))
 
 
-async def update(raw: Connection, updates: Iterable[Update]) -> None:
+async def update(raw: Connection, updates: Collection[Update]) -> None:
     """Store what changed of sessions that are locked: one statement for all in which the same columns changed."""
-    changed = sorted(((update.columns, update) for update in updates), key=lambda pair: pair[0])
-    for columns, pairs in groupby(changed, key=lambda pair: pair[0]):
-        if columns:
-            alike = [update for _, update in pairs]
-            values = [[update.value(column) for update in alike] for column in columns]
-            await raw.execute(_update_sql(columns), [update.after.id for update in alike], *values)
+    plan = _plan(updates) if len(updates) < AT_ONCE else await asyncio.to_thread(_plan, updates)
+    for columns, alike in plan:
+        for start in range(0, len(alike), AT_ONCE):
+            some = alike[start : start + AT_ONCE]
+            values = [[update.value(column) for update in some] for column in columns]
+            await raw.execute(_update_sql(columns), [update.after.id for update in some], *values)
+
+
+def _plan(updates: Collection[Update]) -> list[tuple[tuple[str, ...], list[Update]]]:
+    """Return what changed by the columns in which it did, the ids of each in their order."""
+    plan: dict[tuple[str, ...], list[Update]] = {}
+    for update in sorted(updates, key=lambda one: one.after.id):
+        if columns := update.columns:
+            plan.setdefault(columns, []).append(update)
+    return list(plan.items())
 
 
 @lru_cache(maxsize=256)
@@ -234,7 +246,10 @@ async def pick(raw: Connection, scope: Scope, now: int) -> list[Session]:
         f" AND {chosen} ORDER BY id FOR NO KEY UPDATE"
     )
     limit = scope.limit if scope.limit >= 0 else None
-    return [to_session(row) for row in await raw.fetch(sql, limit, *values)]
+    rows = await raw.fetch(sql, limit, *values)
+    if len(rows) < AT_ONCE:
+        return [to_session(row) for row in rows]
+    return await asyncio.to_thread(lambda: [to_session(row) for row in rows])
 
 
 async def find(raw: Connection, which: SessionFilter, page: Page, now: int) -> list[Session]:
