@@ -11,6 +11,7 @@ from typing import Any, get_origin
 import msgspec
 from msgspec import Struct
 
+from daemon import addresses
 from daemon.settings import (
     KEYS,
     SECTIONS,
@@ -23,7 +24,6 @@ from daemon.settings import (
     Security,
     Server,
 )
-from daemon.urls import is_loopback
 
 __all__ = [
     "RELOADABLE",
@@ -249,7 +249,7 @@ def _shown(name: str) -> str:
 
 def _conflicts(config: Config, home: Path) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield what is wrong between keys that are valid by themselves, with the keys' names."""
-    if not config.server.allow_remote and not is_loopback(config.server.host):
+    if not config.server.allow_remote and not addresses.is_loopback(config.server.host):
         names = ("server.host", "server.allow_remote")
         yield names, f"server.host must be {KEYS['server.host'].allowed}"
     if config.security.session_ttl > config.security.session_absolute_lifetime:

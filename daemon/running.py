@@ -154,7 +154,7 @@ class Daemon:
         if self.clock.take_reset():
             self.log.emit("clock.reset", now=self.clock.now())
         await services.admin.follow_clock_reset()
-        await services.admin.sweep()
+        await services.admin.sweep_sessions()
 
     def _listen(self) -> list[socket.socket]:
         settings = self.loaded.config.server

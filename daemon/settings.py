@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta, Struct
 
-from daemon.urls import HOST, SQLITE, is_database, is_host, is_origin, is_redis, masked
+from daemon import addresses
 
 
 def _rule(
@@ -28,7 +28,7 @@ class Server(Struct, frozen=True):
         _rule(
             "Address of the TCP listener.",
             "a loopback address (127.0.0.0/8, ::1, localhost), or any address if server.allow_remote is true",
-            is_host,
+            addresses.is_host,
         ),
     ] = "127.0.0.1"
     allow_remote: Annotated[bool, Meta(description="Whether server.host may be reachable from other machines.")] = False
@@ -46,7 +46,7 @@ class Server(Struct, frozen=True):
         _rule(
             "Further names accepted in the Host header; an entry without port matches any port.",
             "a list of HOST or HOST:PORT",
-            lambda hosts: all(HOST.fullmatch(host) for host in hosts),
+            lambda hosts: all(map(addresses.is_named, hosts)),
         ),
     ] = ()
     public_url: Annotated[
@@ -54,7 +54,7 @@ class Server(Struct, frozen=True):
         _rule(
             "Address under which clients reach the daemon, if another; its host is accepted in the Host header.",
             "empty or http(s)://HOST[:PORT]",
-            is_origin,
+            addresses.is_origin,
         ),
     ] = ""
     shutdown_timeout: Annotated[int, Meta(ge=5, le=300, description="Seconds a stop may take.")] = 30
@@ -130,8 +130,8 @@ class Database(Struct, frozen=True):
             "The database; empty is `daemon.db` in the home.",
             "empty, sqlite:///ABSOLUTE/PATH without ?, # and %, or postgresql://[USER[:PASSWORD]@][HOST][:PORT]/NAME "
             "with %XX for special characters",
-            is_database,
-            masked,
+            addresses.is_database,
+            addresses.masked,
         ),
     ] = ""
     synchronous: Annotated[
@@ -153,7 +153,7 @@ class Database(Struct, frozen=True):
     @property
     def path(self) -> Path | None:
         """The absolute path of the file that `url` names; None for the home's own and where there is no file."""
-        return Path("/" + self.url.removeprefix(SQLITE).lstrip("/")) if self.url.startswith(SQLITE) else None
+        return addresses.sqlite_path(self.url)
 
 
 class Conversations(Struct, frozen=True):
@@ -164,8 +164,8 @@ class Conversations(Struct, frozen=True):
         _rule(
             "Where conversations are shared by proxies on many hosts; empty is the database.",
             "empty, redis://[USER[:PASSWORD]@]HOST[:PORT][/NUMBER][?OPTIONS], or the same with rediss:// for TLS",
-            is_redis,
-            shown=masked,
+            addresses.is_redis,
+            addresses.masked,
         ),
     ] = ""
     conversation_ttl: Annotated[

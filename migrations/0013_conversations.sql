@@ -14,6 +14,6 @@ CREATE TABLE conversations (
 );
 CREATE INDEX idx_conversations_created_at ON conversations (created_at, agent_id, conversation_id);
 CREATE INDEX idx_conversations_of_agent ON conversations (agent_id, created_at, conversation_id);
-CREATE INDEX idx_conversations_provider ON conversations (provider, model, created_at);
+CREATE INDEX idx_conversations_provider ON conversations (provider, created_at, agent_id, conversation_id);
 CREATE INDEX idx_conversations_session_id ON conversations (session_id) WHERE session_id IS NOT NULL;
 CREATE INDEX idx_conversations_expires_at ON conversations (expires_at);

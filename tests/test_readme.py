@@ -130,13 +130,35 @@ def test_every_command_about_channels_and_the_kill_switch_runs_at_a_terminal(tmp
     assert [one for one in (telegram.token, "tk_own", "TEST-webhook-token") if one in screen] == []
 
 
-def told(home: Path, directory: Path, script: str, replies: dict[str, Reply]) -> str:
-    """Run a script at a terminal, with a daemon and the session of an agent, and return what the screen showed."""
+@needs_jq
+def test_every_command_about_conversations_says_what_the_readme_says(tmp_path: Path) -> None:
+    text, home = section("Conversations that stick"), tmp_path / "home"
+    try:
+        env = with_agent(home, tmp_path)
+        script = "set -eu\n" + "\n".join(blocks(text))
+        done = subprocess.run(
+            ["bash", "-c", script], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+    finally:
+        cli(home, "stop", "--force", "--timeout", "5")
+    assert done.returncode == 0, done.stderr
+    shown = "".join(blocks(re.sub(r"```sh\n.*?```", "", text, flags=re.DOTALL), ""))
+    times = re.compile(r"\b1[0-9]{9}\b")
+    assert "".join(times.sub("", done.stdout).split()) == "".join(times.sub("", shown).split())
+
+
+def with_agent(home: Path, directory: Path) -> dict[str, str]:
+    """Start a daemon and return an environment with the session of an agent."""
     assert cli(home, "start", "--detach").code == 0
     made = cli(home, "agent", "add", "researcher", "--session", "--json").json()
     url = json.loads((home / "daemon.json").read_text())["url"]
     known = {"DAEMON_MASTER_PASSWORD": PASSWORD, "TOKEN": made["session"]["token"], "URL": url}
-    env = with_daemon(home, directory, **known)
+    return with_daemon(home, directory, **known)
+
+
+def told(home: Path, directory: Path, script: str, replies: dict[str, Reply]) -> str:
+    """Run a script at a terminal, with a daemon and the session of an agent, and return what the screen showed."""
+    env = with_agent(home, directory)
     code, screen = at_terminal(["bash", "-c", f"set -eu; cd {directory}\n{script}"], env, replies, seconds=100)
     assert code == 0, screen
     return screen

@@ -137,6 +137,15 @@ class Admin:
         )
 
     async def sweep(self, origin: Origin = SYSTEM) -> Swept:
+        """Do what `sweep_sessions` does, and delete conversations that have expired, which nobody waits for."""
+        swept = await self.sweep_sessions(origin)
+        await self._bindings.flush()
+        before = self._store.clock.now() - CONVERSATION_GRACE_SECONDS
+        while await self._store.purge_conversations(before, BATCH):
+            pass
+        return swept
+
+    async def sweep_sessions(self, origin: Origin = SYSTEM) -> Swept:
         """Mark what has expired, and delete what ended longer ago than the retention time, both in batches."""
         await self._store.flush()
         expired = await self._in_batches("expired", origin) + await self._in_batches("idle_over", origin)
@@ -147,9 +156,6 @@ class Admin:
         if deleted:
             await self._record(SessionsPurged(count=deleted), origin)
         await self._store.purge_idempotency_keys(now - IDEMPOTENCY_SECONDS)
-        await self._bindings.flush()
-        while await self._store.purge_conversations(now - CONVERSATION_GRACE_SECONDS, BATCH):
-            pass
         return Swept(expired=expired, deleted=deleted)
 
     async def _in_batches(self, pick: Pick, origin: Origin) -> int:

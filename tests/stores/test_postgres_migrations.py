@@ -1,6 +1,7 @@
 """PostgreSQL's migrations: the same tables as SQLite's, and the same care."""
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from daemon.stores.migrate import data_file, latest_version
 from daemon.stores.migration_files import MigrationError
+from daemon.stores.postgres import migrate as postgres_migrate
 from daemon.stores.postgres.migrate import accepted_version, migrate, refuse_older, statements
 from tests.stores import migration_help as sqlite
 from tests.stores.migration_help import NOW, OLD_SESSIONS, write_migrations
@@ -318,3 +320,29 @@ def test_a_statement_ends_at_a_semicolon_that_is_no_part_of_it() -> None:
     parts = ["SELECT ';', 'it''s;' -- ;\n, \";\" /* ;\n */;", "DO $$ a; $$;", "DO $x$ $$;$$ $x$;", "SELECT 1"]
     assert list(statements("\n".join([*parts, "-- the end;"]))) == [*parts[:3], "SELECT 1\n-- the end;"]
     assert list(statements("-- nothing;\n")) == []
+
+
+def test_the_limits_of_the_server_do_not_cut_a_migration_off_and_another_holder_is_named(
+    empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = write_migrations(tmp_path / "m", m0001_slow="CREATE TABLE t (n int);\nSELECT pg_sleep(0.1);")
+    url = f"{empty_database_url}?statement_timeout=50"
+    assert upgrade(url, slow).applied == ("0001_slow.sql",)
+    monkeypatch.setattr(postgres_migrate, "LOCK_SECONDS", "0.01")
+    with held(empty_database_url, "LOCK TABLE t"):
+        message = refusal(empty_database_url, write_migrations(tmp_path / "m", m0002_more="ALTER TABLE t ADD m int"))
+    assert "failed at statement 1 (ALTER TABLE t ADD m int): canceling statement due to lock timeout" in message
+    assert "another daemon or program holds the tables" in message
+
+
+@contextlib.contextmanager
+def held(url: str, statement: str) -> Iterator[None]:
+    """Keep a transaction open in which a statement was run."""
+    loop = asyncio.new_event_loop()
+    connection = loop.run_until_complete(asyncpg.connect(url))
+    try:
+        loop.run_until_complete(connection.execute(f"BEGIN; {statement}"))
+        yield
+    finally:
+        loop.run_until_complete(connection.close())
+        loop.close()

@@ -1,7 +1,7 @@
 """PostgreSQL connections: bounded in number, bounded in time, and what their errors mean."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias, TypeVar
 
 import asyncpg
@@ -29,7 +29,15 @@ CONNECT_TIMEOUT = 3.0
 ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 """Everything that asyncpg and the operating system raise; cancellation is not an error of the database."""
 
-LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError, OSError)
+LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.IdleSessionTimeoutError,
+    OSError,
+)
 """Those that say the server has gone away from a connection, or told it to go."""
 
 _EPOCH = 946_684_800
@@ -46,7 +54,11 @@ def unavailable(cause: BaseException) -> DaemonError:
 
 
 async def connect(
-    url: str, *, seconds: float = CONNECT_TIMEOUT, command_timeout: float | None = None, name: str = DAEMON
+    url: str,
+    *,
+    seconds: float = ANSWER_TIMEOUT,
+    command_timeout: float | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Connection:
     """Open a connection on which timestamptz is Unix seconds, rounded down, in both directions.
 
@@ -54,14 +66,17 @@ async def connect(
         url: `postgresql://…`, with a password or without.
         seconds: until the connection must be there.
         command_timeout: seconds a statement may take; None is no limit.
-        name: what the server shows as `application_name`.
+        settings: of the server, for this connection.
 
     Raises:
         asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError: there is none; see `ERRORS`.
     """
     async with asyncio.timeout(seconds):
         connection = await asyncpg.connect(
-            url, timeout=seconds, command_timeout=command_timeout, server_settings={"application_name": name}
+            url,
+            timeout=seconds,
+            command_timeout=command_timeout,
+            server_settings={"application_name": DAEMON, **(settings or {})},
         )
         try:
             await connection.set_type_codec(
@@ -143,7 +158,7 @@ class Pool:
         if held is not None and not fresh and not held.is_closed():
             return held
         self._drop(held)
-        opening = asyncio.ensure_future(connect(self.url))
+        opening = asyncio.ensure_future(connect(self.url, seconds=CONNECT_TIMEOUT))
         self._opening.add(opening)
         try:
             opened = await asyncio.shield(opening)

@@ -17,7 +17,7 @@ from daemon.stores.migration_files import (
     load,
     verify,
 )
-from daemon.stores.postgres.connection import ERRORS, Connection, connect
+from daemon.stores.postgres.connection import CONNECT_TIMEOUT, ERRORS, Connection, connect
 from daemon.stores.postgres.reasons import place, reason
 
 MAINTENANCE = "agent-session-daemon maintenance"
@@ -131,20 +131,19 @@ def in_one_line(url: str) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def connected(
-    url: str, *, command_timeout: float | None = None, name: str = MAINTENANCE
-) -> AsyncIterator[Connection]:
+async def connected(url: str, *, command_timeout: float | None = None) -> AsyncIterator[Connection]:
     """Open a connection for a while.
 
     Args:
         url: of the database.
         command_timeout: seconds a statement may take; None is no limit.
-        name: what the server shows as `application_name`.
 
     Raises:
         MigrationError: the server is too old; else as `connect`.
     """
-    connection = await connect(url, command_timeout=command_timeout, name=name)
+    connection = await connect(
+        url, seconds=CONNECT_TIMEOUT, command_timeout=command_timeout, settings={"application_name": MAINTENANCE}
+    )
     try:
         refuse_older(url, connection.get_server_version().major)
         yield connection
@@ -180,7 +179,7 @@ async def _apply(connection: Connection, migration: Migration, *, url: str, know
     The row comes first, so that the migration can read the time there.
     """
     async with connection.transaction(isolation="read_committed"):
-        await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+        await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; SET LOCAL statement_timeout = 0")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         if verify(place(url), known, *await _ledger(connection, url)) >= migration.version:
             return False

@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 import asyncpg
 
-from daemon.urls import masked
+from daemon.addresses import masked
 
 _CURES: tuple[tuple[type[BaseException], str], ...] = (
     (asyncpg.InvalidPasswordError, "correct user and password in database.url"),
@@ -17,7 +17,8 @@ _CURES: tuple[tuple[type[BaseException], str], ...] = (
     (asyncpg.TooManyConnectionsError, "raise the server's max_connections"),
     (asyncpg.LockNotAvailableError, "another daemon or program holds the tables; stop it and try again"),
     (asyncpg.CannotConnectNowError, "wait until the server has started, and try again"),
-    (asyncpg.OperatorInterventionError, "the server was stopped; try again when it runs"),
+    (asyncpg.QueryCanceledError, "raise the user's statement_timeout"),
+    (asyncpg.OperatorInterventionError, "try again when the server runs"),
     (asyncpg.DiskFullError, "free some space on the server and try again"),
     (asyncpg.PostgresError, ""),
     (asyncpg.ClientConfigurationError, "correct database.url"),
