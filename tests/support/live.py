@@ -42,6 +42,13 @@ class FakeTime:
         self.wall += seconds
 
 
+class MovedClock(DomainClock):
+    """A domain clock that the test moves: no server corrects it."""
+
+    def adjust(self, offset: float) -> None:
+        """Leave it as it is."""
+
+
 class LiveDaemon:
     """A daemon that serves from a thread until `stop`.
 
@@ -68,7 +75,7 @@ class LiveDaemon:
         ready, failed = threading.Event(), list[BaseException]()
 
         async def main() -> None:
-            clock = DomainClock(lambda: self.time.wall, lambda: self.time.mono)
+            clock = MovedClock(lambda: self.time.wall, lambda: self.time.mono)
             loaded = config.load(self.root, self._env, {})
             self.loop = asyncio.get_running_loop()
             self.daemon = Daemon(self.home, loaded, password=PASSWORD, clock=clock, stream_limits=self._streams)

@@ -10,6 +10,8 @@ import msgspec
 
 from daemon.domain.changes import Pick, Scope
 from daemon.domain.filters import SessionFilter
+from daemon.domain.kill_switch import KEY as KILL_SWITCH
+from daemon.domain.kill_switch import is_on
 from daemon.domain.pages import Page
 from daemon.domain.rows import Agent, Session
 from daemon.stores.live import SealedAnswer
@@ -36,9 +38,10 @@ _GET = f"SELECT {COLUMNS} FROM sessions WHERE id = $1"  # noqa: S608
 # Sessions by id, locked in the order of their ids.
 _LOCK = f"SELECT {COLUMNS} FROM sessions WHERE id = ANY($1::text[]) ORDER BY id FOR NO KEY UPDATE"  # noqa: S608
 
-# One session with its agent: by id, and by its current token or the one before.
+# One session with its agent and the kill switch: by id, and by its current token or the one before.
 _WITH_AGENT = (
     f"SELECT {', '.join(f's.{name}' for name in _FIELDS)}, {', '.join(f'a.{name}' for name in Agent.__struct_fields__)}"  # noqa: S608
+    f", (SELECT value FROM key_value_store WHERE key = '{KILL_SWITCH}')"
     " FROM sessions AS s JOIN agents AS a ON a.id = s.agent_id"
 )
 _LIVE_BY_ID = f"{_WITH_AGENT} WHERE s.id = $1"
@@ -82,13 +85,20 @@ _COUNT_OF_AGENTS = (
 # Sessions of status ACTIVE.
 _COUNT = f"SELECT count(*) FROM sessions WHERE {_ACTIVE.format(now='$1')}"  # noqa: S608
 
+# Other daemons store at least every second what was used, and their clocks differ by less than a minute: what seems
+# idle, or to come from the future, must do so by more than that.
+_GRACE = "interval '2 seconds'"
+_APART = "interval '1 minute'"
+
 _PICKS: dict[Pick, str] = {
     "of_agent": "agent_id = $2 AND revoked_at IS NULL",
     "every": "revoked_at IS NULL",
     "expired": f"{_UNMARKED} AND expires_at <= $2",
-    "idle_over": f"{_UNMARKED} AND expires_at > $2 AND {_IDLE_OVER.format(now='$2')}",
-    "quiet": "state = 'ACTIVE' AND revoked_at IS NULL AND coalesce(last_activity, created_at) <= $2",
-    "created_after_now": "created_at > $2 AND revoked_at IS NULL",
+    "idle_over": f"{_UNMARKED} AND expires_at > $2 AND {_IDLE_OVER.format(now=f'($2::timestamptz - {_GRACE})')}",
+    "quiet": (
+        f"state = 'ACTIVE' AND revoked_at IS NULL AND coalesce(last_activity, created_at) <= $2::timestamptz - {_GRACE}"
+    ),
+    "created_after_now": f"created_at > $2::timestamptz + {_APART} AND revoked_at IS NULL",
 }
 
 # Sessions that ended long ago, locked in the order of their ids and then deleted.
@@ -105,6 +115,10 @@ _STATUS = {
     "ACTIVE": _ACTIVE.format(now="$1"),
     "EXPIRED": f"revoked_at IS NULL AND NOT ({_ACTIVE.format(now='$1')})",
 }
+
+
+Live = tuple[Session, Agent, bool]
+"""A session, its agent, and whether the kill switch is on."""
 
 
 class Update(msgspec.Struct, frozen=True):
@@ -147,21 +161,21 @@ async def get(raw: Connection, session_id: str) -> Session | None:
     return to_session(row) if row else None
 
 
-async def live_by_id(raw: Connection, session_id: str) -> tuple[Session, Agent] | None:
-    """Return a session with its agent."""
+async def live_by_id(raw: Connection, session_id: str) -> Live | None:
+    """Return a session with its agent and the kill switch."""
     return _with_agent(await raw.fetchrow(_LIVE_BY_ID, session_id))
 
 
-async def live_by_token(raw: Connection, token_hash: str) -> tuple[Session, Agent] | None:
-    """Return the session whose current or previous token has this hash, with its agent."""
+async def live_by_token(raw: Connection, token_hash: str) -> Live | None:
+    """Return the session whose current or previous token has this hash, with its agent and the kill switch."""
     return _with_agent(await raw.fetchrow(_LIVE_BY_TOKEN, token_hash))
 
 
-def _with_agent(row: Sequence[Any] | None) -> tuple[Session, Agent] | None:
+def _with_agent(row: Sequence[Any] | None) -> Live | None:
     if row is None:
         return None
     values = tuple(row)
-    return to_session(values[: len(_FIELDS)]), agents.to_agent(values[len(_FIELDS) :])
+    return to_session(values[: len(_FIELDS)]), agents.to_agent(values[len(_FIELDS) : -1]), is_on(values[-1])
 
 
 async def lock(raw: Connection, session_ids: Collection[str]) -> list[Session]:

@@ -86,7 +86,7 @@ class Writer:
     Args:
         pool: connections.
         clock: gives each transaction its time.
-        instance: this daemon's id.
+        instance: returns this daemon's id.
         committed_events: called with a batch's events after its commit and after its waiters were answered.
         on_message: called after a commit that put something into the outbox.
         failed: called with what kept a batch from being committed, and whether it may have been all the same.
@@ -96,7 +96,7 @@ class Writer:
         self,
         pool: Pool,
         clock: Clock,
-        instance: str,
+        instance: Callable[[], str],
         *,
         committed_events: Callable[[list[Event]], None],
         on_message: Callable[[], None],
@@ -201,7 +201,7 @@ class Writer:
     async def _once(self, raw: Connection, batch: list[Unit[Any]], attempt: _Attempt) -> tuple[Transaction, list[Any]]:
         if attempt.committing:  # on a connection that was lost: what became of it nobody knows
             raise unavailable(ConnectionError("the connection was lost during a commit"))
-        tx = Transaction(raw, self._clock.now(), self.telling, self._instance)
+        tx = Transaction(raw, self._clock.now(), self.telling, self._instance())
         try:
             results = await _work(tx, batch)
             await tx.send_word()
