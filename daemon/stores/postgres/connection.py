@@ -17,6 +17,9 @@ RETRY_AFTER = 5
 POOL = 10
 """Connections for reading and writing; a daemon opens a few more for what it must hear at once."""
 
+DAEMON = "agent-session-daemon"
+"""How the connections of a daemon are named: what needs a database for itself looks for them."""
+
 ANSWER_TIMEOUT = 0.95
 """Seconds a question may take, waiting for a connection included: a server that hangs is an error within a second."""
 
@@ -70,7 +73,10 @@ async def connect(
     """
     async with asyncio.timeout(seconds):
         connection = await asyncpg.connect(
-            url, timeout=seconds, command_timeout=command_timeout, server_settings=dict(settings or {})
+            url,
+            timeout=seconds,
+            command_timeout=command_timeout,
+            server_settings={"application_name": DAEMON, **(settings or {})},
         )
         try:
             await connection.set_type_codec(
@@ -97,7 +103,7 @@ class Pool:
     """
 
     def __init__(self, url: str, size: int) -> None:
-        self._url = url
+        self.url = url
         self._free: asyncio.LifoQueue[Connection | None] = asyncio.LifoQueue()
         self._all: set[Connection] = set()
         self._opening: set[asyncio.Future[Connection]] = set()
@@ -152,7 +158,7 @@ class Pool:
         if held is not None and not fresh and not held.is_closed():
             return held
         self._drop(held)
-        opening = asyncio.ensure_future(connect(self._url, seconds=CONNECT_TIMEOUT))
+        opening = asyncio.ensure_future(connect(self.url, seconds=CONNECT_TIMEOUT))
         self._opening.add(opening)
         try:
             opened = await asyncio.shield(opening)

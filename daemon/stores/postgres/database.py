@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from daemon.domain.changes import Decide, Scope
 from daemon.domain.clock import Clock
-from daemon.domain.errors import STORAGE_UNAVAILABLE, DaemonError
+from daemon.domain.errors import DaemonError
 from daemon.domain.events import Origin
 from daemon.domain.facts.daemon import AuditArchived
 from daemon.domain.filters import SessionFilter
@@ -18,6 +18,7 @@ from daemon.domain.views import EngineStatus
 from daemon.stores.cache import SessionCache
 from daemon.stores.live import LiveSession
 from daemon.stores.postgres import answers, conversations, events, notifications, sessions, values
+from daemon.stores.postgres.backup import back_up
 from daemon.stores.postgres.connection import Connection, Pool
 from daemon.stores.postgres.reads import Reads
 from daemon.stores.postgres.transaction import Change, Transaction, Written
@@ -266,12 +267,8 @@ class PostgresStore(Reads):
             await self._writer.run(Unit(lambda tx: values.put(tx.raw, [("write_probe", str(tx.now))], tx.now)))
 
     async def backup(self, directory: Path, stem: str) -> BackupFile:
-        """Refuse: a server's rows are backed up with the server's own means."""
-        raise DaemonError(
-            STORAGE_UNAVAILABLE,
-            "A PostgreSQL database is not backed up by the daemon.",
-            hint="Back it up with pg_dump.",
-        )
+        """Write a checked SQLite file with all that is committed, which `daemon db copy` can bring back."""
+        return await back_up(self._pool.url, directory, stem, self.clock.now())
 
     async def archive(self, fact: AuditArchived, origin: Origin) -> None:
         """Remove the events that `fact` says are in a file and record it, in one transaction."""
