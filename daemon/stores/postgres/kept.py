@@ -20,14 +20,6 @@ FAILURES = (*ERRORS, DaemonError)
 """What a connection that does not serve any more raises."""
 
 
-def reason_of(error: BaseException) -> str:
-    """Return in a few words why a connection failed; what a server says to a client holds no password."""
-    if isinstance(error, TimeoutError):
-        return "the server does not answer"
-    cause = error.__cause__ if isinstance(error, DaemonError) and error.__cause__ else error
-    return f"{type(cause).__name__}: {cause}".partition("\n")[0]
-
-
 class Kept:
     """Opens a connection, prepares it, then uses it again and again until it fails; and begins anew.
 
@@ -36,7 +28,7 @@ class Kept:
         begin: is awaited once on each connection before it is used; has `BEGIN_SECONDS` for it.
         beat: is awaited on it every `seconds`; has `ANSWER_SECONDS` for it.
         seconds: between two beats.
-        lost: called with the reason when a connection that worked does not any more.
+        lost: called with what was raised when a connection that worked does not any more.
         back: called when it works again.
     """
 
@@ -47,7 +39,7 @@ class Kept:
         begin: Use,
         beat: Use,
         seconds: float,
-        lost: Callable[[str], None],
+        lost: Callable[[BaseException], None],
         back: Callable[[], None],
     ) -> None:
         self._connect = connect
@@ -107,7 +99,7 @@ class Kept:
                 await self._use(connection)
             except FAILURES as error:
                 self._drop()
-                self._on_lost(reason_of(error))
+                self._on_lost(error)
                 connection = await self._again()
                 self._on_back()
 

@@ -83,6 +83,6 @@ class Leader:
                 self._held.update(row["name"] for row in rows)
                 self._confirmed = sent
 
-    def _lose(self, _reason: str) -> None:
+    def _lose(self, _error: BaseException) -> None:
         self._connection = None
         self._held.clear()

@@ -28,6 +28,7 @@ class Listener:
         heard: called for every commit of any daemon, this one's too.
         begin: is awaited after each time listening began: what was committed before may have been missed.
         report: is told `storage.lost` and `storage.recovered`.
+        explain: returns in one line, without a secret, what an error means.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Listener:
         heard: Callable[[Word], None],
         begin: Callable[[], Awaitable[None]],
         report: Report,
+        explain: Callable[[BaseException], str] = str,
     ) -> None:
         self._beats = f"daemon_beat_{name}"
         self._heard = heard
@@ -48,7 +50,7 @@ class Listener:
             begin=self._begin,
             beat=self._beat,
             seconds=BEAT_SECONDS,
-            lost=lambda reason: report("storage.lost", reason=reason),
+            lost=lambda error: report("storage.lost", reason=explain(error)),
             back=lambda: report("storage.recovered"),
         )
 

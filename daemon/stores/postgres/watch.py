@@ -16,6 +16,7 @@ from daemon.stores.postgres.announcer import Announcer
 from daemon.stores.postgres.connection import Pool, connect
 from daemon.stores.postgres.leader import SERVER_SETTINGS, Leader
 from daemon.stores.postgres.listener import Listener, Report
+from daemon.stores.postgres.reasons import reason
 from daemon.stores.postgres.server_clock import MEASURE_SECONDS, ServerClock
 from daemon.stores.postgres.word import Word
 from daemon.stores.protocol import Chore, Elsewhere
@@ -57,7 +58,14 @@ class Watch:
         self.on_elsewhere: Callable[[Elsewhere], None] = lambda _: None
         self.announcer = Announcer(self._read_events, announce)
         self._clock = ServerClock(pool, clock, report)
-        self._listener = Listener(lambda: connect(url), instance, heard=self._hear, begin=self._catch_up, report=report)
+        self._listener = Listener(
+            lambda: connect(url),
+            instance,
+            heard=self._hear,
+            begin=self._catch_up,
+            report=report,
+            explain=lambda error: reason(error.__cause__ or error, url),
+        )
         self._leader = Leader(lambda: connect(url, settings=SERVER_SETTINGS))
         self.leads = self._leader.leads
         self._switched = 0
