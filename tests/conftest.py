@@ -32,11 +32,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run on both engines what asks for it, and with conversations in Redis what asks where they are."""
     marked = metafunc.definition.get_closest_marker
     names = metafunc.fixturenames
-    if "where" in names and "engine" in names and not marked("one_engine"):
+    if "kept_in" in names and "engine" in names and not marked("one_engine"):
         places = [("sqlite", "engine"), ("postgresql", "engine"), ("postgresql", "redis")]
-        metafunc.parametrize(("engine", "where"), places, indirect=True)
-    elif "where" in names:
-        metafunc.parametrize("where", ["engine", "redis"], indirect=True)
+        metafunc.parametrize(("engine", "kept_in"), places, indirect=True)
+    elif "kept_in" in names:
+        metafunc.parametrize("kept_in", ["engine", "redis"], indirect=True)
     elif "engine" in names and marked("both_engines") and not marked("one_engine"):
         metafunc.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
 
@@ -112,7 +112,7 @@ def own_cluster() -> Iterator[postgres.Cluster]:
 
 
 @pytest.fixture
-def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def kept_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Where every daemon of the test keeps its conversations."""
     with contextlib.ExitStack() as stack:
         settings = stack.enter_context(shared()) if request.param == "redis" else {}
