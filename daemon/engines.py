@@ -43,7 +43,7 @@ async def prepare(home: Home, config: Config, clock: DomainClock, applied: Calla
 
 
 async def _prepare_postgres(url: str, clock: DomainClock, applied: Callable[[str], None]) -> None:
-    _require_asyncpg()
+    require_asyncpg()
     # Imported here: what nobody uses need not be installed.
     from daemon.stores.postgres import inspection  # noqa: PLC0415
     from daemon.stores.postgres.migrate import migrate as migrate_postgres  # noqa: PLC0415
@@ -58,14 +58,19 @@ async def has_password(url: str) -> bool:
     Raises:
         MigrationError: it cannot be asked.
     """
-    _require_asyncpg()
+    require_asyncpg()
     # Imported here: what nobody uses need not be installed.
     from daemon.stores.postgres import inspection  # noqa: PLC0415
 
     return await inspection.has_password(url)
 
 
-def _require_asyncpg() -> None:
+def require_asyncpg() -> None:
+    """Say what is to be installed where PostgreSQL cannot be used.
+
+    Raises:
+        MigrationError: in one line.
+    """
     if importlib.util.find_spec("asyncpg") is None:
         raise MigrationError("PostgreSQL needs asyncpg; run: pip install 'agent-session-daemon[postgres]'")
 
@@ -86,6 +91,13 @@ async def open_engine(
         DaemonError: STORAGE_UNAVAILABLE.
     """
     settings = config.database
+    if settings.kind == "postgresql":
+        # Imported here: what nobody uses need not be installed.
+        from daemon.stores.postgres.opening import open_store as open_postgres  # noqa: PLC0415
+
+        return await open_postgres(
+            settings.url, clock, cache_sessions=settings.cache_sessions, announce=announce, report=report
+        )
     return await open_store(
         database_path(home, config),
         clock,

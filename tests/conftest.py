@@ -8,6 +8,7 @@ import pytest
 
 from daemon.web.streams import StreamLimits
 from tests.support import postgres
+from tests.support.engines import Databases
 from tests.support.live import FakeTime, LiveDaemon
 
 
@@ -17,9 +18,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell what is decided at import about the option."""
+    """Tell what is decided at import about the option, and the marks."""
+    config.addinivalue_line("markers", "both_engines: runs on SQLite and on PostgreSQL")
+    config.addinivalue_line("markers", "of_file: runs on SQLite alone")
     if config.getoption("--campaign"):
         os.environ["SESSION_CAMPAIGN"] = "1"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run on both engines what asks for it."""
+    marked = metafunc.definition.get_closest_marker
+    if "engine" in metafunc.fixturenames and marked("both_engines") and not marked("of_file"):
+        metafunc.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
 
 
 def pytest_unconfigure() -> None:
@@ -40,14 +50,23 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def launch(tmp_path: Path) -> Iterator[Callable[..., LiveDaemon]]:
+def engine(request: pytest.FixtureRequest) -> Iterator[Databases]:
+    """Where the test's daemons have their rows."""
+    databases = Databases(getattr(request, "param", "sqlite"))
+    yield databases
+    databases.close()
+
+
+@pytest.fixture
+def launch(tmp_path: Path, engine: Databases) -> Iterator[Callable[..., LiveDaemon]]:
     """Start daemons that are stopped after the test; arguments as of `LiveDaemon`."""
     started: list[LiveDaemon] = []
 
     def start(
         root: Path | None = None, time: FakeTime | None = None, streams: StreamLimits | None = None, **env: str
     ) -> LiveDaemon:
-        started.append(LiveDaemon(root or tmp_path / f"home{len(started)}", time, streams, **env))
+        home = root or tmp_path / f"home{len(started)}"
+        started.append(LiveDaemon(home, time, streams, **engine.settings(home), **env))
         return started[-1]
 
     yield start

@@ -7,7 +7,10 @@ from contextlib import closing
 import pytest
 
 from tests.support.daemon_process import DaemonProcess, cli
+from tests.support.engines import both_engines
 from tests.support.live import PASSWORD, LiveDaemon
+
+pytestmark = both_engines
 
 
 def tamper(live: LiveDaemon, sql: str) -> None:

@@ -6,7 +6,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.engines import both_engines
 from tests.support.live import LiveDaemon
+
+pytestmark = both_engines
 
 RESTRICTED = {"allowedOperations": ["session.*"]}
 

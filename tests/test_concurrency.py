@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import uvloop
 
+from tests.support.engines import both_engines
 from tests.support.http import Answer, load, request, spread
 from tests.support.live import PASSWORD, LiveDaemon
+
+pytestmark = both_engines
 
 UNLIMITED = {"DAEMON_SERVER_GLOBAL_RPM": "0", "DAEMON_SERVER_SESSION_RPM": "0"}
 

@@ -6,7 +6,10 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from tests.support.engines import both_engines
 from tests.support.live import START, LiveDaemon
+
+pytestmark = both_engines
 
 UNKNOWN = "01980e5a-7c00-7a2b-9c4d-5e6f708192a3"
 AGENT_ROUTES = [("GET", "/v1/session"), ("DELETE", "/v1/session"), ("PUT", "/v1/sessions/{id}/renew")]

@@ -15,11 +15,14 @@ import httpx
 import pytest
 
 from tests.support.daemon_process import PASSWORD, DaemonProcess, cli, wait_for
+from tests.support.engines import both_engines
 from tests.support.http import load, request
 from tests.support.live import LiveDaemon
 from tests.support.owner import add, telegram
 from tests.support.services.telegram import FakeTelegram
 from tests.support.streams import Follower
+
+pytestmark = both_engines
 
 SWITCH = "/v1/admin/kill-switch"
 

@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 import httpx
 
+from tests.support.engines import both_engines
 from tests.support.live import PASSWORD, START, LiveDaemon
+
+pytestmark = both_engines
 
 
 def ask(live: LiveDaemon, password: str | bytes) -> httpx.Response:

@@ -7,7 +7,10 @@ from typing import Any
 
 import httpx
 
+from tests.support.engines import both_engines
 from tests.support.live import START, LiveDaemon
+
+pytestmark = both_engines
 
 TTL = 3600
 HALF = TTL // 2

@@ -4,9 +4,12 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from tests.support.engines import both_engines
 from tests.support.live import FakeTime, LiveDaemon
 from tests.support.owner import add, telegram
 from tests.support.services.telegram import FakeTelegram
+
+pytestmark = both_engines
 
 
 def at(hour: int, minute: int = 0, day: int = 20) -> FakeTime:

@@ -101,7 +101,7 @@ def archive(before: int, to: Path | None, as_json: bool) -> None:
 
 
 @audit.command()
-@click.option("--offline", "from_file", is_flag=True, help="Read the database file instead of asking the daemon.")
+@click.option("--offline", "from_file", is_flag=True, help="Read the database itself instead of asking the daemon.")
 @click.option(
     "--against",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -138,11 +138,11 @@ def _verify_online(against: Path | None) -> _Found:
 
 def _verify_file(against: Path | None) -> _Found:
     # Imported here: the engine takes longer than most commands run.
-    from daemon.maintenance.exclusive import reading  # noqa: PLC0415
+    from daemon.maintenance import looking  # noqa: PLC0415
     from daemon.stores import inspection  # noqa: PLC0415
 
     home = base.home()
-    with maintaining(home), reading(base.database(home, base.configuration(home))) as connection:
+    with maintaining(home), looking.rows(home, base.configuration(home).config) as connection:
         found = inspection.verify_chain(connection)
         compared = _compared(against, found, lambda seq: inspection.hash_of(connection, seq))
     return msgspec.json.encode(found), found, compared

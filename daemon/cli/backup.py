@@ -1,5 +1,6 @@
 """`daemon backup` and `daemon restore`."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def _make() -> Backup:
     # Imported here: the engine takes longer than most commands run.
     from daemon.maintenance.backup import make  # noqa: PLC0415
 
-    return make(home, base.database(home, base.configuration(home)))
+    return make(home, base.configuration(home).config)
 
 
 @click.command(cls=base.Command)
@@ -60,6 +61,12 @@ def restore(path: Path, keep_sessions: bool, yes: bool, as_json: bool) -> None:
 
     home = base.home()
     loaded = base.configuration(home)
+    if loaded.config.database.kind == "postgresql":
+        raise Failure(
+            "A restore replaces a database file, and database.url names PostgreSQL",
+            USAGE,
+            hint=f"make an empty database there, and run: daemon db copy --from {_address(path)} --to postgresql://…",
+        )
     database = base.database(home, loaded)
     with maintaining(home):
         if (holder := lock_holder(home)) is not None:
@@ -85,6 +92,10 @@ def restore(path: Path, keep_sessions: bool, yes: bool, as_json: bool) -> None:
     note("the master password is now the one of the backup")
     if kept:
         note("tokens renewed after the backup was made will be refused, or look reused")
+
+
+def _address(path: Path) -> str:
+    return shlex.quote(f"sqlite://{path.expanduser().absolute()}")
 
 
 def _confirm(path: Path, database: Path) -> None:

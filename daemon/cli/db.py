@@ -1,4 +1,4 @@
-"""`daemon db schema`, `check` and `export`: looks at the database that change nothing, running or not."""
+"""`daemon db`: looks at the database that change nothing, running or not, and its way to another."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -8,22 +8,26 @@ from typing import Literal
 import rich_click as click
 
 from daemon.cli import base
+from daemon.cli.db_copy import copy
 from daemon.cli.exclusive import maintaining
 from daemon.cli.failure import USAGE, Failure
 
 
 @click.group(cls=base.Group)
 def db() -> None:
-    """Look at the database, read only."""
+    """Look at the database, or copy it to another."""
+
+
+db.add_command(copy)
 
 
 @contextmanager
 def _reading() -> Iterator[sqlite3.Connection]:
     # Imported here: the engine takes longer than most commands run.
-    from daemon.maintenance.exclusive import reading  # noqa: PLC0415
+    from daemon.maintenance import looking  # noqa: PLC0415
 
     home = base.home()
-    with maintaining(home), reading(base.database(home, base.configuration(home))) as connection:
+    with maintaining(home), looking.rows(home, base.configuration(home).config) as connection:
         yield connection
 
 
@@ -32,8 +36,10 @@ def schema() -> None:
     """Print the statements that make the schema."""
     # Imported here: the engine takes longer than most commands run.
     from daemon.maintenance import tables  # noqa: PLC0415
+    from daemon.maintenance.exclusive import reading  # noqa: PLC0415
 
-    with _reading() as connection:
+    home = base.home()
+    with maintaining(home), reading(base.database(home, base.configuration(home))) as connection:
         for statement in tables.statements(connection):
             click.echo(statement)
 

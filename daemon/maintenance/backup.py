@@ -1,14 +1,18 @@
 """Backups of a home whose daemon does not run, and copies of backups."""
 
+import asyncio
 import time
 from pathlib import Path
 
 from daemon import files
 from daemon.domain.clock import stamp
 from daemon.domain.views import Backup
+from daemon.engines import database_path, require_asyncpg
 from daemon.home import Home
 from daemon.maintenance.exclusive import Refused, held, named
+from daemon.settings import Config
 from daemon.stores.migrate import accepted_version
+from daemon.stores.protocol import BackupFile
 from daemon.stores.sqlite.backup import back_up
 
 
@@ -42,7 +46,7 @@ def deliver(made: Backup, to: Path) -> Backup:
     return Backup(path=str(target), size_bytes=made.size_bytes, sha256=files.sha256(target))
 
 
-def make(home: Home, database: Path) -> Backup:
+def make(home: Home, config: Config) -> Backup:
     """Make a checked copy in the home's `backups` while no daemon runs; it is the same file that the API makes.
 
     The database is left as it is, without an event: opening it to write one would migrate it.
@@ -52,8 +56,25 @@ def make(home: Home, database: Path) -> Backup:
         AlreadyRunning: a daemon has the home.
         HomeError: the home cannot be used.
     """
+    stem = f"daemon-{stamp(int(time.time()))}"
+    if config.database.kind == "postgresql":
+        return _view(_saved(home, config.database.url, stem))
+    database = database_path(home, config)
     with held(home), named(database):
         if not database.exists() or accepted_version(database) == 0:
             raise Refused(f"There is no database at {database}", "run: daemon init")
-        made = back_up(database, home.backups, f"daemon-{stamp(int(time.time()))}")
+        return _view(back_up(database, home.backups, stem))
+
+
+def _view(made: BackupFile) -> Backup:
     return Backup(path=str(made.path), size_bytes=made.size_bytes, sha256=made.sha256)
+
+
+def _saved(home: Home, url: str, stem: str) -> BackupFile:
+    """Write a SQLite file with what PostgreSQL holds; daemons of other homes may go on."""
+    with held(home), named(home.backups):
+        require_asyncpg()
+        # Imported here: what nobody uses need not be installed.
+        from daemon.maintenance.postgres_place import save  # noqa: PLC0415
+
+        return asyncio.run(save(url, home.backups, stem))

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -23,13 +22,11 @@ from daemon.domain.views import ChainHead
 from daemon.home import Home
 from daemon.log import Log
 from daemon.maintenance.exclusive import Refused, held, named
+from daemon.maintenance.replacing import copy_as_it_is, fold, put_in_place, staged
 from daemon.settings import LogSettings
 from daemon.stores import inspection, sqlite_file
 from daemon.stores.migrate import MigrationError, accepted_version, latest_version, migrate
 from daemon.stores.sqlite.opening import newest_event_time, open_store
-
-_FOLD_MILLISECONDS = 2_000
-"""How long another program may go on with the database that is replaced."""
 
 _STAGED_SESSIONS = 1
 """Held in memory while the backup is made ready: nobody asks for one."""
@@ -83,29 +80,17 @@ def restore(home: Home, database: Path, source: Path, log: LogSettings, *, keep_
     if source.exists() and database.exists() and source.samefile(database):
         raise Refused(f"{source} is the database itself", "name a backup")
     home.create()
-    with held(home), _staged(database) as staging:
+    with held(home), staged(database) as staging:
         _stage(source, staging)
         with named(database):
             sha256 = files.sha256(source)
             replaced = _set_aside(database, home.backups)
         with named(staging):
             revoked, facts = asyncio.run(_record(staging, replaced, sha256, keep_sessions=keep_sessions))
-            _put_in_place(staging, database)
+            put_in_place(staging, database)
         _tell_log(home, log, facts)
     kept = str(replaced.kept) if replaced.kept else None
     return Restored(str(database), sha256, kept, revoked, replaced.latch is not None)
-
-
-@contextlib.contextmanager
-def _staged(database: Path) -> Iterator[Path]:
-    staging = sqlite_file.staging(database)
-    with named(staging):
-        files.discard(staging)
-        sqlite_file.create(staging)
-    try:
-        yield staging
-    finally:
-        files.discard(staging)
 
 
 def _stage(source: Path, staging: Path) -> None:
@@ -148,9 +133,7 @@ def _set_aside(database: Path, backups: Path) -> _Replaced:
         return _Replaced()
     kept = files.unused(backups, f"daemon-before-restore-{stamp(int(time.time()))}", ".db")
     try:
-        for suffix in ("", "-wal"):  # there is a write-ahead log where the daemon was killed
-            if Path(f"{database}{suffix}").exists():
-                files.copy_new(Path(f"{database}{suffix}"), Path(f"{kept}{suffix}"))
+        copy_as_it_is(database, kept)
         return _taken_over(database, kept)
     except BaseException:
         files.discard(kept)
@@ -160,7 +143,7 @@ def _set_aside(database: Path, backups: Path) -> _Replaced:
 def _taken_over(database: Path, kept: Path) -> _Replaced:
     replaced = _Replaced(kept=kept)
     try:
-        _fold(database)
+        fold(database)
         with inspection.look(database) as read:
             latch = inspection.value(read, KILL_SWITCH)
             replaced.latch = latch if is_on(latch) else None
@@ -173,22 +156,6 @@ def _taken_over(database: Path, kept: Path) -> _Replaced:
 
 _UNREADABLE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 """Codes of a file that is damaged, is no database, or lacks a table: nothing can be taken over from it."""
-
-
-def _fold(database: Path) -> None:
-    """Make one file of a database and its write-ahead log: frames left behind would be read into its successor.
-
-    Raises:
-        Refused: another program has it open.
-    """
-    with closing(sqlite_file.connect(database, "rw")) as connection:
-        connection.execute(f"PRAGMA busy_timeout = {_FOLD_MILLISECONDS}")
-        try:
-            connection.execute("PRAGMA journal_mode = DELETE")
-        except sqlite3.OperationalError as error:
-            if sqlite_file.result_code(error) != sqlite3.SQLITE_BUSY:
-                raise
-            raise Refused(f"{database}: another program has it open", "close it, and try again") from None
 
 
 async def _record(staging: Path, replaced: _Replaced, sha256: str, *, keep_sessions: bool) -> tuple[int, list[Event]]:
@@ -227,17 +194,6 @@ def _decide(rows: Rows, now: int, *, replaced: _Replaced, sha256: str) -> Outcom
         values={KILL_SWITCH: replaced.latch} if replaced.latch is not None else None,
         facts=(fact, *revoked.facts),
     )
-
-
-def _put_in_place(staging: Path, database: Path) -> None:
-    """Give the successor its name; nothing of the old one's write-ahead log may be there by then."""
-    _fold(staging)
-    files.sync(staging)
-    for suffix in ("-wal", "-shm"):
-        Path(f"{database}{suffix}").unlink(missing_ok=True)
-    files.sync(database.parent)
-    staging.replace(database)
-    files.sync(database.parent)
 
 
 def _tell_log(home: Home, settings: LogSettings, recorded: list[Event]) -> None:

@@ -65,6 +65,12 @@ class SessionCache:
         live.counted += requests
         self._note(live.session.id)
 
+    def converge(self, live: LiveSession, counted: int, last_activity: int, used_generation: int) -> None:
+        """Take over a session's stored activity, to which other daemons may have added."""
+        live.counted = counted
+        live.last_activity = max(live.last_activity or 0, last_activity)
+        live.used_generation = max(live.used_generation, used_generation)
+
     def put(self, session: Session) -> None:
         """Take over a session's committed row."""
         live = self._by_id.get(session.id)

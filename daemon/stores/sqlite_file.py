@@ -1,5 +1,6 @@
 """Plain connections to a SQLite file, a checked copy of it, and what its errors mean to the owner."""
 
+import fcntl
 import os
 import sqlite3
 import threading
@@ -43,10 +44,16 @@ def reason(error: Exception) -> str:
     return _REASONS.get(result_code(error), str(error))
 
 
-def connect(database: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
-    """Open an existing file in autocommit mode; `ro` never writes to it, not even when it is closed."""
+def connect(database: Path, mode: Literal["ro", "rw"], *, one_thread: bool = True) -> sqlite3.Connection:
+    """Open an existing file in autocommit mode.
+
+    Args:
+        database: the file.
+        mode: `ro` never writes to it, not even when it is closed.
+        one_thread: whether other threads than this one are refused; who lets them in lets one at a time work.
+    """
     uri = f"{database.absolute().as_uri()}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None)
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=one_thread)
 
 
 def connect_traceless(database: Path) -> sqlite3.Connection:
@@ -59,6 +66,24 @@ def connect_traceless(database: Path) -> sqlite3.Connection:
         return connect(database, "ro")
     uri = f"{database.absolute().as_uri()}?mode=ro&immutable=1"
     return sqlite3.connect(uri, uri=True, isolation_level=None)
+
+
+_SHARED_FIRST, _SHARED_SIZE = 0x4000_0002, 510
+"""The bytes that whoever reads or has a write-ahead log open keeps locked (sqlite.org/fileformat2.html, 1.2)."""
+
+
+def is_open_elsewhere(path: Path) -> bool:
+    """Return whether another process has a database open; this one has no connection to it, or it would lose its locks.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    with path.open("r+b") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, _SHARED_SIZE, _SHARED_FIRST)
+        except (BlockingIOError, PermissionError):
+            return True
+    return False
 
 
 def create(path: Path) -> None:
@@ -131,13 +156,21 @@ def copy(
         with closing(connect_traceless(database)) as source, closing(connect(made, "rw")) as finished:
             fill(source, finished)
             check(finished)
-        target = files.unused(directory, stem, ".db")
-        files.publish(made, target)
-    return target
+        return publish(made, directory, stem)
 
 
 _copying = threading.Lock()
 """A second backup waits for the first, in its own thread."""
+
+_naming = threading.Lock()
+
+
+def publish(made: Path, directory: Path, stem: str) -> Path:
+    """Give a finished file an unused name that begins with `stem`, and return it."""
+    with _naming:
+        target = files.unused(directory, stem, ".db")
+        files.publish(made, target)
+    return target
 
 
 def fill(source: sqlite3.Connection, made: sqlite3.Connection) -> None:

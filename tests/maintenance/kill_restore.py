@@ -22,11 +22,12 @@ _LAST = 14
 
 
 class Steps:
-    """Counts the steps of this process and ends it before the one of that number; 0 never."""
+    """Counts the steps of this process and ends it by a signal before the one of that number; 0 never."""
 
-    def __init__(self, deadly: int) -> None:
+    def __init__(self, deadly: int, by: signal.Signals = signal.SIGKILL) -> None:
         self.seen = 0
         self._deadly = deadly
+        self._by = by
         connect = sqlite3.connect
 
         def traced(*args: object, **kwargs: object) -> sqlite3.Connection:
@@ -41,7 +42,7 @@ class Steps:
         """Count one."""
         self.seen += 1
         if self.seen == self._deadly:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self._by)
 
 
 def attempt(start: Path, backup: Path, place: Path, deadly: int) -> int:

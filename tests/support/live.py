@@ -1,7 +1,6 @@
-"""A real daemon in a thread: real server on port 0, real SQLite file, a clock that the test moves."""
+"""A real daemon in a thread: real server on port 0, real database, a clock that the test moves."""
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from daemon.domain.clock import DomainClock
 from daemon.home import Home
 from daemon.running import Daemon
 from daemon.web.streams import StreamLimits
+from tests.support import engines
 
 PASSWORD = "correct horse battery staple"
 CHEAP = {
@@ -129,12 +129,8 @@ class LiveDaemon:
         return asyncio.run_coroutine_threadsafe(work(self.daemon), self.loop).result(30)
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Read the database file itself."""
-        connection = sqlite3.connect(f"{self.home.database.as_uri()}?mode=ro", uri=True)
-        try:
-            return connection.execute(sql, values).fetchall()
-        finally:
-            connection.close()
+        """Read or change the rows themselves, past the daemon; `?` stands for values, times are Unix seconds."""
+        return engines.ask(self._env.get("DAEMON_DATABASE_URL") or self.home.database, sql, *values)
 
     def new_agent(self, name: str = "agent") -> str:
         """Register an agent and return its id."""

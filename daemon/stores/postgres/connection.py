@@ -17,6 +17,9 @@ RETRY_AFTER = 5
 POOL = 10
 """Connections for reading and writing; a daemon opens a few more for what it must hear at once."""
 
+DAEMON = "agent-session-daemon"
+"""How the connections of a daemon are named: what needs a database for itself looks for them."""
+
 ANSWER_TIMEOUT = 0.95
 """Seconds a question may take, waiting for a connection included: a server that hangs is an error within a second."""
 
@@ -53,8 +56,9 @@ def unavailable(cause: BaseException) -> DaemonError:
 async def connect(
     url: str,
     *,
-    seconds: float = ANSWER_TIMEOUT,
+    seconds: float = CONNECT_TIMEOUT,
     command_timeout: float | None = None,
+    name: str = DAEMON,
     settings: Mapping[str, str] | None = None,
 ) -> Connection:
     """Open a connection on which timestamptz is Unix seconds, rounded down, in both directions.
@@ -63,6 +67,7 @@ async def connect(
         url: `postgresql://…`, with a password or without.
         seconds: until the connection must be there.
         command_timeout: seconds a statement may take; None is no limit.
+        name: what the server shows as `application_name`.
         settings: of the server, for this connection.
 
     Raises:
@@ -70,7 +75,10 @@ async def connect(
     """
     async with asyncio.timeout(seconds):
         connection = await asyncpg.connect(
-            url, timeout=seconds, command_timeout=command_timeout, server_settings=dict(settings or {})
+            url,
+            timeout=seconds,
+            command_timeout=command_timeout,
+            server_settings={"application_name": name, **(settings or {})},
         )
         try:
             await connection.set_type_codec(
@@ -97,7 +105,7 @@ class Pool:
     """
 
     def __init__(self, url: str, size: int) -> None:
-        self._url = url
+        self.url = url
         self._free: asyncio.LifoQueue[Connection | None] = asyncio.LifoQueue()
         self._all: set[Connection] = set()
         self._opening: set[asyncio.Future[Connection]] = set()
@@ -152,7 +160,7 @@ class Pool:
         if held is not None and not fresh and not held.is_closed():
             return held
         self._drop(held)
-        opening = asyncio.ensure_future(connect(self._url, seconds=CONNECT_TIMEOUT))
+        opening = asyncio.ensure_future(connect(self.url))
         self._opening.add(opening)
         try:
             opened = await asyncio.shield(opening)

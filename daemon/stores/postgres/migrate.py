@@ -17,8 +17,11 @@ from daemon.stores.migration_files import (
     load,
     verify,
 )
-from daemon.stores.postgres.connection import CONNECT_TIMEOUT, ERRORS, Connection, connect
+from daemon.stores.postgres.connection import ERRORS, Connection, connect
 from daemon.stores.postgres.reasons import place, reason
+
+MAINTENANCE = "agent-session-daemon maintenance"
+"""How connections are named that are no running daemon's."""
 
 LOOK_SECONDS = 5.0
 LOCK_SECONDS = 60
@@ -128,13 +131,20 @@ def in_one_line(url: str) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Connection]:
+async def connected(
+    url: str, *, command_timeout: float | None = None, name: str = MAINTENANCE
+) -> AsyncIterator[Connection]:
     """Open a connection for a while.
+
+    Args:
+        url: of the database.
+        command_timeout: seconds a statement may take; None is no limit.
+        name: what the server shows as `application_name`.
 
     Raises:
         MigrationError: the server is too old; else as `connect`.
     """
-    connection = await connect(url, seconds=CONNECT_TIMEOUT)
+    connection = await connect(url, command_timeout=command_timeout, name=name)
     try:
         refuse_older(url, connection.get_server_version().major)
         yield connection

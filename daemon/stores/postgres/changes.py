@@ -1,0 +1,164 @@
+"""The two sides of a batch of changes: reading what they named under locks, writing what they decided.
+
+Transactions are READ COMMITTED: each statement sees what was committed before it began, and every row that a decision
+depends on is locked, or guarded by a lock, before it is read. So nothing that was read changes before the commit.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from daemon.domain.changes import Outcome, Scope
+from daemon.domain.kill_switch import KEY as KILL_SWITCH
+from daemon.domain.kill_switch import is_on
+from daemon.stores.postgres import agents, answers, conversations, events, locks, notifications, sessions, values
+from daemon.stores.postgres.connection import Connection
+from daemon.stores.postgres.ledger import Ledger
+
+IDEMPOTENCY_SECONDS = 86_400
+
+
+class OvertakenError(Exception):
+    """A row appeared between two looks: the batch is run again."""
+
+
+def is_broad(scope: Scope) -> bool:
+    """Return whether a change sees more than single rows by their keys, so that it runs in a batch of its own."""
+    return bool(scope.pick or scope.active_agents or scope.suspended_by or scope.values or scope.channels)
+
+
+async def begin(raw: Connection, scopes: Sequence[Scope], *, long: bool) -> None:
+    """Begin the transaction with the locks of what may not exist as a row.
+
+    An idempotency key or a public key that two daemons are asked for at once, and a conversation that begins twice,
+    are decided one after the other; so is what is computed from a value, e.g. the next signing secret.
+    """
+    others = [
+        *(locks.number("idempotency", scope.idempotency_key) for scope in scopes if scope.idempotency_key is not None),
+        *(locks.number("public_key", scope.public_key) for scope in scopes if scope.public_key is not None),
+        *(locks.number("conversation", "\n".join(scope.conversation)) for scope in scopes if scope.conversation),
+    ]
+    await locks.begin(raw, [key for scope in scopes for key in scope.values], others, long=long)
+
+
+async def load(raw: Connection, scopes: Sequence[Scope], now: int) -> Ledger:
+    """Read what changes asked to see, in the one order of locks.
+
+    Raises:
+        OvertakenError: to be run again.
+    """
+    ledger = Ledger(now)
+    # Shared by every transaction, and alone for who turns it: what is read here holds until the commit.
+    ledger.values = await values.several(raw, {KILL_SWITCH, *(key for scope in scopes for key in scope.values)})
+    ledger.locked = is_on(ledger.values.get(KILL_SWITCH))
+    seen = [scope for scope in scopes if scope.while_locked or not ledger.locked]
+    await _load_agents(raw, seen, ledger)
+    await _load_sessions(raw, seen, ledger)
+    await _load_more(raw, seen, ledger)
+    ledger.opened()
+    return ledger
+
+
+async def _load_agents(raw: Connection, scopes: Sequence[Scope], ledger: Ledger) -> None:
+    """Lock agents, and with each of them its sessions: whoever changes or adds one locks the agent first."""
+    for scope in scopes:
+        if scope.active_agents:
+            _list(ledger, await agents.lock_status(raw, "ACTIVE"))
+        if scope.suspended_by is not None:
+            _list(ledger, await agents.lock_suspended_by(raw, scope.suspended_by))
+    named = {
+        one
+        for scope in scopes
+        for one in (scope.agent, scope.active_sessions_of, scope.incidents_of, scope.picked_agent)
+        if one is not None
+    }
+    of_sessions = {scope.session for scope in scopes if scope.session is not None}
+    if named or of_sessions:
+        ledger.agents.update((agent.id, agent) for agent in await agents.lock(raw, named, of_sessions))
+
+
+def _list(ledger: Ledger, found: Sequence[Any]) -> None:
+    ledger.agents.update((agent.id, agent) for agent in found)
+    ledger.listed += [agent.id for agent in found]
+
+
+async def _load_sessions(raw: Connection, scopes: Sequence[Scope], ledger: Ledger) -> None:
+    """Lock sessions: renewals, states and ends of one session are decided one after the other."""
+    for scope in scopes:
+        if scope.pick is not None:
+            picked = await sessions.pick(raw, scope, ledger.now)
+            ledger.sessions.update((session.id, session) for session in picked)
+            ledger.picked += [session.id for session in picked]
+    named = {scope.session for scope in scopes if scope.session is not None}
+    if named:
+        for session in await sessions.lock(raw, named):
+            if session.agent_id not in ledger.agents:
+                raise OvertakenError
+            ledger.sessions[session.id] = session
+    if sealed := {scope.session for scope in scopes if scope.session is not None and scope.sealed_for is not None}:
+        ledger.boxes = await sessions.boxes(raw, sealed)
+
+
+async def _load_more(raw: Connection, scopes: Sequence[Scope], ledger: Ledger) -> None:
+    """Read what only some changes ask for."""
+    if keys := {scope.conversation for scope in scopes if scope.conversation is not None}:
+        # A missing one cannot begin elsewhere meanwhile: its key is locked.
+        ledger.conversations = {one.key: one for one in await conversations.lock(raw, keys)}
+    if hashes := {scope.answer for scope in scopes if scope.answer is not None}:
+        ledger.answers = {answer.token_hash: answer for answer in await answers.lock(raw, hashes)}
+    if counted := {scope.active_sessions_of for scope in scopes if scope.active_sessions_of is not None}:
+        # Their agents are locked, so that no other daemon adds a session to those that are counted.
+        ledger.active = dict.fromkeys(counted, 0) | await sessions.count_active_of(raw, counted, ledger.now)
+    if public := {scope.public_key for scope in scopes if scope.public_key is not None}:
+        # The keys are locked; the unique index is the last resort, and a batch that runs into it is run again.
+        ledger.key_holders = {str(one.public_key): one for one in await agents.by_public_keys(raw, public)}
+    if made := {scope.idempotency_key for scope in scopes if scope.idempotency_key is not None}:
+        ledger.made_under = await values.sessions_of_keys(raw, made, ledger.now - IDEMPOTENCY_SECONDS)
+    for agent_id in {scope.incidents_of for scope in scopes if scope.incidents_of is not None}:
+        # What is recorded of an agent is recorded under its lock.
+        ledger.incidents[agent_id] = await events.incident_minutes(raw, agent_id, ledger.now)
+    if any(scope.channels for scope in scopes):
+        ledger.channels = await notifications.lock_channels(raw)
+
+
+async def write(raw: Connection, ledger: Ledger) -> None:
+    """Write the rows that were decided; those of agents before those of their sessions."""
+    outcomes = [decided.outcome for decided in ledger.decided]
+    made = [outcome.new_agent.id for outcome in outcomes if outcome.new_agent is not None]
+    if made:
+        await agents.insert(raw, [ledger.agents[agent_id] for agent_id in made])
+    if changed := ledger.changed_agents():
+        await agents.update(raw, changed)
+    begun = [outcome.new_session.id for outcome in outcomes if outcome.new_session is not None]
+    if begun:
+        await sessions.insert(raw, [ledger.sessions[session_id] for session_id in begun])
+        keys = {outcome.idempotency_key for outcome in outcomes if outcome.new_session is not None} - {None}
+        await values.remember_keys(raw, [(key, ledger.made_under[key]) for key in keys if key], ledger.now)
+    if updates := ledger.changed_sessions():
+        await sessions.update(raw, updates)
+    stored, gone = ledger.changed_conversations()
+    if stored:
+        await conversations.put(raw, stored)
+    if gone:
+        await conversations.delete(raw, gone)
+    stored_values = {key: value for outcome in outcomes for key, value in (outcome.values or {}).items()}
+    if stored_values:
+        await values.put(raw, stored_values.items(), ledger.now)
+    await _write_messages(raw, outcomes, ledger.now)
+
+
+async def _write_messages(raw: Connection, outcomes: Collection[Outcome[Any]], now: int) -> None:
+    if channels := [outcome.new_channel for outcome in outcomes if outcome.new_channel is not None]:
+        await notifications.insert_channels(raw, channels)
+    if attempts := [attempt for outcome in outcomes for attempt in outcome.attempts]:
+        await notifications.log(raw, attempts)
+    for outcome in outcomes:
+        if outcome.channel is not None:
+            await notifications.update_channel(raw, outcome.channel)
+        if outcome.settled is not None:
+            await notifications.settle(raw, outcome.settled, now)
+        if outcome.new_answers:
+            await answers.insert(raw, outcome.new_answers)
+        if outcome.used_answer is not None:
+            await answers.use(raw, outcome.used_answer)
+        if outcome.spent_answers_of is not None:
+            await answers.end_of_session(raw, outcome.spent_answers_of, now)

@@ -1,0 +1,58 @@
+"""Advisory locks: for what is decided on rows that may not exist yet, and for the kill switch.
+
+They last until the end of the transaction and come first in the one order of locks: the kill switch, these by their
+numbers, then agents, sessions, conversations and answers by their keys, then the head of the audit log. Who waits for
+a lock holds none that comes later, so that no two daemons wait for each other.
+"""
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Literal
+
+from daemon.domain.kill_switch import KEY as KILL_SWITCH
+from daemon.stores.postgres.connection import Connection
+
+Kind = Literal["value", "idempotency", "public_key", "conversation"]
+
+# Several, in the order of the array.
+_TAKE = "SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS key"
+
+
+def number(kind: Kind, key: str) -> int:
+    """Return the number of a key's lock; should two keys share one, they only wait for each other."""
+    return int.from_bytes(blake2b(f"{kind}\n{key}".encode(), digest_size=8).digest(), signed=True)
+
+
+_SWITCH = number("value", KILL_SWITCH)
+
+# A transaction that is over at once. A daemon that is frozen in the middle of one must not hold up the others for long.
+_BEGIN = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = 800;"  # noqa: S608
+    f" SET LOCAL idle_in_transaction_session_timeout = 3000; SELECT pg_advisory_xact_lock_shared({_SWITCH})"
+)
+
+# One that takes its time; the kill switch's is alone, so that nothing else commits once it has looked.
+_BEGIN_LONG = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 60000;"  # noqa: S608
+    f" SELECT pg_advisory_xact_lock_shared({_SWITCH})"
+)
+_BEGIN_SWITCH = _BEGIN_LONG.replace("lock_shared", "lock")
+
+
+async def begin(raw: Connection, values: Iterable[str], others: Iterable[int], *, long: bool) -> None:
+    """Begin a transaction when nobody else decides on these keys; nobody will until it ends.
+
+    Every transaction shares the lock of the kill switch, but the one that decides on the switch itself: that waits
+    for all others, and those that come later wait for it and then read what it stored.
+
+    Args:
+        raw: the connection.
+        values: keys of the key-value store.
+        others: numbers of other locks.
+        long: the transaction takes its time, and so may waiting for its locks.
+    """
+    named = set(values)
+    await raw.execute(_BEGIN_SWITCH if KILL_SWITCH in named else _BEGIN_LONG if long else _BEGIN)
+    numbers = sorted({*(number("value", key) for key in named - {KILL_SWITCH}), *others})
+    if numbers:
+        await raw.execute(_TAKE, numbers)

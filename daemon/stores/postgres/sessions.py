@@ -1,0 +1,260 @@
+"""SQL of sessions."""
+
+from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
+from itertools import groupby
+from sys import intern
+from typing import Any
+
+import msgspec
+
+from daemon.domain.changes import Pick, Scope
+from daemon.domain.filters import SessionFilter
+from daemon.domain.pages import Page
+from daemon.domain.rows import Agent, Session
+from daemon.stores.live import SealedAnswer
+from daemon.stores.postgres import agents
+from daemon.stores.postgres.connection import Connection
+
+_FIELDS = Session.__struct_fields__
+COLUMNS = ", ".join(_FIELDS)
+_AGENT_ID, _STATE, _CREATED_BY, _METADATA = map(_FIELDS.index, ("agent_id", "state", "created_by", "metadata"))
+_ACTIVITY = {"request_count", "last_activity", "used_generation"}
+_FIXED = {"id", "agent_id", "created_at", "created_by", "ttl_seconds", "absolute_expires_at"}
+_CHANGING = tuple(name for name in _FIELDS if name not in _ACTIVITY | _FIXED)
+_COUNTS = {"renewal_count", "max_renewals", "generation", "owner_rotated_generation", "idle_timeout"}
+_TYPES = {name: "bigint" for name in _COUNTS} | {
+    name: "timestamptz" for name in _CHANGING if name.endswith("_at") or name == "last_activity"
+}
+
+# One session by id.
+_GET = f"SELECT {COLUMNS} FROM sessions WHERE id = $1"  # noqa: S608
+
+# Sessions by id, locked in the order of their ids.
+_LOCK = f"SELECT {COLUMNS} FROM sessions WHERE id = ANY($1::text[]) ORDER BY id FOR NO KEY UPDATE"  # noqa: S608
+
+# One session with its agent: by id, and by its current token or the one before.
+_WITH_AGENT = (
+    f"SELECT {', '.join(f's.{name}' for name in _FIELDS)}, {', '.join(f'a.{name}' for name in Agent.__struct_fields__)}"  # noqa: S608
+    " FROM sessions AS s JOIN agents AS a ON a.id = s.agent_id"
+)
+_LIVE_BY_ID = f"{_WITH_AGENT} WHERE s.id = $1"
+_LIVE_BY_TOKEN = (
+    f"{_WITH_AGENT} WHERE s.token_hash = $1 OR s.previous_token_hash = $1 ORDER BY s.token_hash = $1 DESC LIMIT 1"
+)
+
+# A new session.
+_INSERT = f"INSERT INTO sessions ({COLUMNS}) VALUES ({', '.join(f'${n}' for n in range(1, len(_FIELDS) + 1))})"  # noqa: S608
+
+# The sealed answer of the last renewal, of one session and of several.
+_SEALED = "SELECT previous_token_hash, retry_answer FROM sessions WHERE id = $1"
+_BOXES = "SELECT id, retry_answer FROM sessions WHERE id = ANY($1::text[])"
+
+# Activity that was counted in memory, and what it is with what other daemons counted.
+_ADD_ACTIVITY = (
+    "UPDATE sessions AS s SET request_count = s.request_count + new.requests,"
+    " last_activity = greatest(s.last_activity, new.last_activity),"
+    " used_generation = greatest(s.used_generation, new.used_generation)"
+    " FROM unnest($1::bigint[], $2::timestamptz[], $3::bigint[], $4::text[])"
+    " AS new (requests, last_activity, used_generation, id) WHERE s.id = new.id"
+    " RETURNING s.id, s.request_count, s.last_activity, s.used_generation"
+)
+
+# The rows of sessions, locked in the order of their ids by whoever is about to change many of them at once.
+_LOCK_IDS = "SELECT id FROM sessions WHERE id = ANY($1::text[]) ORDER BY id FOR NO KEY UPDATE"
+
+_ALIVE = "revoked_at IS NULL AND expired_at IS NULL AND expires_at > {now}"
+_IDLE_OVER = (
+    "idle_timeout IS NOT NULL AND greatest(last_activity, created_at) + idle_timeout * interval '1 second' <= {now}"
+)
+_ACTIVE = f"{_ALIVE} AND NOT ({_IDLE_OVER})"
+_UNMARKED = "revoked_at IS NULL AND expired_at IS NULL"
+
+# Sessions of status ACTIVE, by agent.
+_COUNT_OF_AGENTS = (
+    f"SELECT agent_id, count(*) FROM sessions WHERE agent_id = ANY($1::text[]) AND {_ACTIVE.format(now='$2')}"  # noqa: S608
+    " GROUP BY agent_id"
+)
+
+# Sessions of status ACTIVE.
+_COUNT = f"SELECT count(*) FROM sessions WHERE {_ACTIVE.format(now='$1')}"  # noqa: S608
+
+_PICKS: dict[Pick, str] = {
+    "of_agent": "agent_id = $2 AND revoked_at IS NULL",
+    "every": "revoked_at IS NULL",
+    "expired": f"{_UNMARKED} AND expires_at <= $2",
+    "idle_over": f"{_UNMARKED} AND expires_at > $2 AND {_IDLE_OVER.format(now='$2')}",
+    "quiet": "state = 'ACTIVE' AND revoked_at IS NULL AND coalesce(last_activity, created_at) <= $2",
+    "created_after_now": "created_at > $2 AND revoked_at IS NULL",
+}
+
+# Sessions that ended long ago, locked in the order of their ids and then deleted.
+_LOCK_ENDED = (
+    "SELECT id FROM sessions WHERE id IN (SELECT id FROM sessions WHERE revoked_at <= $1"
+    " UNION SELECT id FROM sessions WHERE expired_at <= $1 LIMIT $2) ORDER BY id FOR UPDATE"
+)
+_DELETE = "DELETE FROM sessions WHERE id = ANY($1::text[])"
+
+_STATUS = {
+    None: "revoked_at IS NULL AND $1::timestamptz IS NOT NULL",
+    "all": "$1::timestamptz IS NOT NULL",
+    "REVOKED": "revoked_at IS NOT NULL AND $1::timestamptz IS NOT NULL",
+    "ACTIVE": _ACTIVE.format(now="$1"),
+    "EXPIRED": f"revoked_at IS NULL AND NOT ({_ACTIVE.format(now='$1')})",
+}
+
+
+class Update(msgspec.Struct, frozen=True):
+    """What changed of a session.
+
+    Args:
+        before: as it was read in this transaction.
+        after: as it shall be; its activity is not stored here.
+        box: replaces the sealed answer; None leaves it, b"" clears it.
+    """
+
+    before: Session
+    after: Session
+    box: bytes | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those that differ: the fewer, the fewer indexes are touched."""
+        changed = tuple(name for name in _CHANGING if getattr(self.before, name) != getattr(self.after, name))
+        return changed if self.box is None else (*changed, "retry_answer")
+
+    def value(self, column: str) -> Any:
+        """Return what is stored in a column."""
+        return (self.box or None) if column == "retry_answer" else getattr(self.after, column)
+
+
+def to_session(row: Sequence[Any]) -> Session:
+    """Map a row whose columns are `COLUMNS`; words that many sessions share are kept once in memory."""
+    values = list(row)
+    for shared in (_AGENT_ID, _STATE, _CREATED_BY):
+        values[shared] = intern(values[shared])
+    if values[_METADATA] == "{}":
+        values[_METADATA] = "{}"
+    return Session(*values)
+
+
+async def get(raw: Connection, session_id: str) -> Session | None:
+    """Return a session."""
+    row = await raw.fetchrow(_GET, session_id)
+    return to_session(row) if row else None
+
+
+async def live_by_id(raw: Connection, session_id: str) -> tuple[Session, Agent] | None:
+    """Return a session with its agent."""
+    return _with_agent(await raw.fetchrow(_LIVE_BY_ID, session_id))
+
+
+async def live_by_token(raw: Connection, token_hash: str) -> tuple[Session, Agent] | None:
+    """Return the session whose current or previous token has this hash, with its agent."""
+    return _with_agent(await raw.fetchrow(_LIVE_BY_TOKEN, token_hash))
+
+
+def _with_agent(row: Sequence[Any] | None) -> tuple[Session, Agent] | None:
+    if row is None:
+        return None
+    values = tuple(row)
+    return to_session(values[: len(_FIELDS)]), agents.to_agent(values[len(_FIELDS) :])
+
+
+async def lock(raw: Connection, session_ids: Collection[str]) -> list[Session]:
+    """Return sessions; nobody else changes them until the commit."""
+    return [to_session(row) for row in await raw.fetch(_LOCK, list(session_ids))]
+
+
+async def sealed_answer(raw: Connection, session_id: str) -> SealedAnswer | None:
+    """Return the sealed answer of the last renewal with the hash of the token that opens it."""
+    row = await raw.fetchrow(_SEALED, session_id)
+    return SealedAnswer(*row) if row else None
+
+
+async def boxes(raw: Connection, session_ids: Collection[str]) -> dict[str, bytes | None]:
+    """Return the sealed answers of sessions."""
+    return dict(await raw.fetch(_BOXES, list(session_ids)))
+
+
+async def insert(raw: Connection, sessions: Iterable[Session]) -> None:
+    """Add sessions."""
+    await raw.executemany(_INSERT, map(msgspec.structs.astuple, sessions))
+
+
+async def update(raw: Connection, updates: Iterable[Update]) -> None:
+    """Store what changed of sessions that are locked: one statement for all in which the same columns changed."""
+    changed = sorted(((update.columns, update) for update in updates), key=lambda pair: pair[0])
+    for columns, pairs in groupby(changed, key=lambda pair: pair[0]):
+        if columns:
+            alike = [update for _, update in pairs]
+            values = [[update.value(column) for update in alike] for column in columns]
+            await raw.execute(_update_sql(columns), [update.after.id for update in alike], *values)
+
+
+@lru_cache(maxsize=256)
+def _update_sql(columns: tuple[str, ...]) -> str:
+    """Return the statement that sets these columns of sessions by id."""
+    arrays = ", ".join(f"${number}::{_type(name)}[]" for number, name in enumerate(columns, 2))
+    return (
+        f"UPDATE sessions AS s SET {', '.join(f'{name} = new.{name}' for name in columns)}"  # noqa: S608
+        f" FROM unnest($1::text[], {arrays}) AS new (id, {', '.join(columns)}) WHERE s.id = new.id"
+    )
+
+
+def _type(column: str) -> str:
+    return "bytea" if column == "retry_answer" else _TYPES.get(column, "text")
+
+
+async def add_activity(raw: Connection, rows: Collection[tuple[int, int, int, str]]) -> dict[str, tuple[int, int, int]]:
+    """Add (requests, last activity, used generation, session id); return all three as they are now, by id."""
+    columns = list(zip(*rows, strict=True))
+    await raw.execute(_LOCK_IDS, columns[3])
+    return {row[0]: (row[1], row[2], row[3]) for row in await raw.fetch(_ADD_ACTIVITY, *columns)}
+
+
+async def count_active_of(raw: Connection, agent_ids: Collection[str], now: int) -> dict[str, int]:
+    """Return the number of sessions of status ACTIVE of agents that have any."""
+    return dict(await raw.fetch(_COUNT_OF_AGENTS, list(agent_ids), now))
+
+
+async def count_active(raw: Connection, now: int) -> int:
+    """Return the number of sessions of status ACTIVE."""
+    return int(await raw.fetchval(_COUNT, now))
+
+
+async def pick(raw: Connection, scope: Scope, now: int) -> list[Session]:
+    """Return the sessions that a change asked to see, locked; what changed while one waited is looked at again."""
+    assert scope.pick is not None  # noqa: S101 - the caller looked
+    own: dict[Pick, Any] = {"of_agent": scope.picked_agent, "quiet": now - scope.quiet_for}
+    values = () if scope.pick == "every" else (own.get(scope.pick, now),)
+    chosen = _PICKS[scope.pick]
+    sql = (
+        f"SELECT {COLUMNS} FROM sessions WHERE id IN (SELECT id FROM sessions WHERE {chosen} LIMIT $1)"  # noqa: S608
+        f" AND {chosen} ORDER BY id FOR NO KEY UPDATE"
+    )
+    limit = scope.limit if scope.limit >= 0 else None
+    return [to_session(row) for row in await raw.fetch(sql, limit, *values)]
+
+
+async def find(raw: Connection, which: SessionFilter, page: Page, now: int) -> list[Session]:
+    """Return sessions that match every filter that is set, newest first."""
+    values: list[Any] = [now, page.limit]
+    conditions = [_STATUS[which.status]]
+    for column in ("agent_id", "state", "user_id", "workspace_id"):
+        if (value := getattr(which, column)) is not None:
+            values.append(value)
+            conditions.append(f"{column} = ${len(values)}")
+    if page.before is not None:
+        values += page.before
+        conditions.append(f"(created_at, id) < (${len(values) - 1}, ${len(values)})")
+    where = " AND ".join(conditions)
+    sql = f"SELECT {COLUMNS} FROM sessions WHERE {where} ORDER BY created_at DESC, id DESC LIMIT $2"  # noqa: S608
+    return [to_session(row) for row in await raw.fetch(sql, *values)]
+
+
+async def purge(raw: Connection, ended_before: int, limit: int) -> list[str]:
+    """Delete sessions that ended before (Unix seconds); return their ids."""
+    ids = [row[0] for row in await raw.fetch(_LOCK_ENDED, ended_before, limit)]
+    await raw.execute(_DELETE, ids)
+    return ids
