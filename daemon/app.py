@@ -19,7 +19,7 @@ from daemon.domain.facts.messages import ChannelAdded, ChannelDisabled, ChannelU
 from daemon.home import Home
 from daemon.log import Log
 from daemon.notify.messenger import Messenger
-from daemon.services.admin import About, Admin, load_secrets
+from daemon.services.admin import About, Admin
 from daemon.services.agents import Agents
 from daemon.services.answers import Answers
 from daemon.services.audit import Audit
@@ -33,10 +33,11 @@ from daemon.services.latch import Latch
 from daemon.services.notifications import Notifications as Outbox
 from daemon.services.owner import PASSWORD_KEY, OwnerAuth, set_initial_password
 from daemon.services.sessions import Sessions
+from daemon.services.signing import SECRETS_KEY, Signing, load_secrets
 from daemon.services.summary import DailySummary
 from daemon.settings import Config, Notifications, Security
 from daemon.stores.conversations import EngineConversations
-from daemon.stores.protocol import ConversationStore, Engine, Telling
+from daemon.stores.protocol import ConversationStore, Elsewhere, Engine, Telling
 from daemon.web.application import make_app
 from daemon.web.context import Services
 from daemon.web.envelope import Envelope
@@ -161,7 +162,7 @@ async def wire(
     """
     config, clock = loaded.config, store.clock
     workers = Workers(clock, log, store.leads)
-    signer = TokenSigner(await load_secrets(store))
+    signing = Signing(store, TokenSigner(await load_secrets(store)))
     security = config.security
     about = About(__version__, os.getpid(), clock.monotonic(), workers.statuses)
     audit = Audit(store)
@@ -170,16 +171,17 @@ async def wire(
     bus.listen(lambda event: _end_streams(event, streams))
     latch = Latch(store)
     messages = _messages(home, config, store, log, latch)
+    owner = await _owner(home, store, hasher, security)
     bindings = EngineConversations(store, config.conversations.conversation_ttl)
-    store.on_elsewhere = bindings.forget
+    store.on_elsewhere = lambda changed: _doubt(changed, owner, signing, bindings)
     services = Services(
-        owner=await _owner(home, store, hasher, security),
-        auth=SessionAuth(store, signer, security),
+        owner=owner,
+        auth=SessionAuth(store, signing, security),
         agents=Agents(store),
-        sessions=Sessions(store, signer, security),
+        sessions=Sessions(store, signing, security),
         conversations=Conversations(store, bindings),
         audit=audit,
-        admin=Admin(store, bindings, signer, security, about),
+        admin=Admin(store, bindings, signing, security, about),
         backups=Backups(store, home.backups),
         kill_switch=KillSwitch(store, security, latch),
         channels=messages.channels,
@@ -202,6 +204,15 @@ def _end_streams(event: Event, streams: Streams) -> None:
         streams.end_sessions()
     elif event.type == PasswordChanged.type:
         streams.end_owners()
+
+
+def _doubt(changed: Elsewhere, owner: OwnerAuth, signing: Signing, bindings: ConversationStore) -> None:
+    """Let whoever remembers what another daemon changed read it again."""
+    if changed.everything or PASSWORD_KEY in changed.values:
+        owner.doubt()
+    if changed.everything or SECRETS_KEY in changed.values:
+        signing.doubt()
+    bindings.forget(changed)
 
 
 async def _owner(home: Home, store: Engine, hasher: PasswordHasher, security: Security) -> OwnerAuth:
@@ -246,7 +257,7 @@ def _add_workers(parts: Parts, bus: Bus) -> None:
     workers.add("streams", TICK_SECONDS, services.streams.tick)
     workers.add("clock", CLOCK_SECONDS, ClockWatch(parts).look)
     deliver = workers.add("notifications", DELIVER_SECONDS, messenger.deliver, exclusive=True)
-    listen = workers.add("answers", LISTEN_SECONDS, messenger.listen, exclusive=True)
+    listen = workers.add("answers", LISTEN_SECONDS, messenger.listen, exclusive=True, resign=messenger.stop_listening)
     store.on_message = deliver.woken.set
     bus.listen(lambda event: listen.woken.set() if event.type in _OF_CHANNELS else None)
     workers.add("channels", HEALTH_SECONDS, services.channels.check_all, exclusive=True)

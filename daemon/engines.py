@@ -49,6 +49,7 @@ async def _prepare_postgres(url: str, clock: DomainClock, applied: Callable[[str
     from daemon.stores.postgres.migrate import migrate as migrate_postgres  # noqa: PLC0415
 
     await migrate_postgres(url, now=clock.now(), applied=applied)
+    clock.adjust(await inspection.clock_offset(url))
     clock.start_from(await inspection.newest_event_time(url))
 
 

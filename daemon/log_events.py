@@ -79,6 +79,11 @@ OPERATIONAL: dict[str, LogEvent] = {
     "config.invalid": _event("error", "A reload found the configuration invalid; the old one stays.", "problems"),
     "clock.held": _event("warning", "The wall clock stepped back; the domain time waits for it.", "seconds"),
     "clock.reset": _event("warning", "The domain time followed a step back of more than a day.", "now"),
+    "clock.skewed": _event("warning", "The database's clock is ahead of this machine's; its time is taken.", "seconds"),
+    "storage.lost": _event(
+        "warning", "The database's word of other daemons' changes does not come any more.", "reason"
+    ),
+    "storage.recovered": _event("info", "The database tells of other daemons' changes again."),
     "storage.failed": _event("error", "The database could not be read or written.", "operation", "reason"),
     "worker.failed": _event("error", "A background task failed; it runs again.", "worker", "exception", "traceback"),
     "migration.applied": _event("info", "The database schema went one step forward.", "number", "name", "durationMs"),

@@ -9,11 +9,13 @@ from daemon import __version__, app, config, engines, files
 from daemon.bus import Bus
 from daemon.config import Loaded
 from daemon.crypto.passwords import PasswordHasher
+from daemon.crypto.seal_key import SealKey
 from daemon.domain.clock import DomainClock
 from daemon.domain.errors import DaemonError
 from daemon.home import Home, HomeError
 from daemon.lock import HomeLock, write_private
 from daemon.log import Log
+from daemon.services.shared_key import agree
 from daemon.startup import EXIT_AUTH, EXIT_CONFIG, StartError, make_password, step
 from daemon.stores import sqlite_file
 from daemon.stores.migrate import MigrationError
@@ -71,6 +73,8 @@ class Opening:
         self.store = await step("open the database", self._open_store())
         self.hasher = app.make_hasher(self.loaded.config)
         self._stack.callback(self.hasher.close)
+        if self.loaded.config.database.kind == "postgresql":
+            await step("compare the seal.key", self._agree_on_key(self.store))
         return await step("set up the master password", self._settle_password(self.store, self.hasher))
 
     def tell_failure(self, reason: str) -> None:
@@ -135,6 +139,19 @@ class Opening:
         store = await app.open_engine(self.home, self.loaded.config, self.clock, self.log, self.bus)
         self._stack.push_async_callback(store.close)
         return store
+
+    async def _agree_on_key(self, store: Engine) -> None:
+        """Refuse a home whose key is not that of the other daemons: it could not read their channels."""
+        file = self.home.seal_key_file
+        try:
+            agreed = await agree(store, SealKey(file))
+        except HomeError as error:
+            raise StartError(str(error)) from None
+        if not agreed:
+            raise StartError(
+                f"{file} is not the key of the other daemons on this database: copy {file.name} from the home of one",
+                EXIT_CONFIG,
+            )
 
     async def _settle_password(self, store: Engine, hasher: PasswordHasher) -> bool:
         password, self._password = self._password, None

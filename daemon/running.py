@@ -150,7 +150,8 @@ class Daemon:
     async def _recover(self) -> None:
         """Log again what a crash kept from the log, follow the clock, and end what expired meanwhile."""
         services = self.parts.services
-        await log_again(services.audit, self.log, self.home.log_file(self.loaded.config.log.file))
+        logged = await log_again(services.audit, self.log, self.home.log_file(self.loaded.config.log.file))
+        self.parts.store.follow(logged)
         if self.clock.take_reset():
             self.log.emit("clock.reset", now=self.clock.now())
         await services.admin.follow_clock_reset()

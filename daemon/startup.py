@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 STEP_SECONDS = 30.0
 RELOG_LIMIT = 10_000
-"""Events that are logged again at most where the log holds no anchor at all."""
+"""Events that are logged again at most."""
 
 EXIT_FAILED, EXIT_CONFIG, EXIT_AUTH = 1, 2, 4
 
@@ -86,10 +86,10 @@ def notify(state: str) -> None:
         sock.send(state.encode())
 
 
-async def log_again(audit: Audit, log: Log, log_file: Path) -> None:
-    """Log the events that a crash kept from the log: those after the newest that it holds."""
+async def log_again(audit: Audit, log: Log, log_file: Path) -> int:
+    """Log the events that a crash, or other daemons meanwhile, kept from the log; return the newest one's number."""
     head, seen = await audit.head(), last_logged_seq(log_file)
-    after = max(0, head.seq - RELOG_LIMIT) if seen is None else seen
+    after = max(seen or 0, head.seq - RELOG_LIMIT)
     while after < head.seq:
         found = await audit.find(EventFilter(after=after), 1000)
         if not found:
@@ -97,3 +97,4 @@ async def log_again(audit: Audit, log: Log, log_file: Path) -> None:
         for event in found:
             log.audit(event)
         after = found[-1].seq
+    return min(after, head.seq)

@@ -7,6 +7,9 @@ from daemon.domain.clock import Clock
 from daemon.domain.views import WorkerStatus
 from daemon.log import Log
 
+LOOK_SECONDS = 0.5
+"""Between two looks at whether it is for this daemon to run an exclusive task."""
+
 
 class Worker:
     """One task that runs at start, every `interval` seconds, and as soon as `woken` is set.
@@ -16,15 +19,23 @@ class Worker:
         interval: seconds between two runs.
         run: one run.
         exclusive: of all daemons that share an engine only one runs it.
+        resign: ends what a run leaves behind, when it is for another daemon to run it.
     """
 
     def __init__(
-        self, name: str, interval: float, run: Callable[[], Awaitable[object]], *, exclusive: bool = False
+        self,
+        name: str,
+        interval: float,
+        run: Callable[[], Awaitable[object]],
+        *,
+        exclusive: bool = False,
+        resign: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self.name = name
         self.interval = interval
         self.exclusive = exclusive
         self._run = run
+        self._resign = resign
         self.woken = asyncio.Event()
         self.last_run: int | None = None
         self.last_error: str | None = None
@@ -40,6 +51,12 @@ class Worker:
                 log.failure("worker.failed", error, worker=self.name)
             self.last_error = text
         self.last_run = clock.now()
+
+    async def resign(self) -> None:
+        """Leave it to another daemon; what it knows of the task is shown there."""
+        if self._resign is not None:
+            await self._resign()
+        self.last_run = self.last_error = None
 
     async def rest(self) -> None:
         """Wait for the interval to pass, or for `woken` to be set."""
@@ -71,10 +88,16 @@ class Workers:
         self._tasks: list[asyncio.Task[None]] = []
 
     def add(
-        self, name: str, interval: float, run: Callable[[], Awaitable[object]], *, exclusive: bool = False
+        self,
+        name: str,
+        interval: float,
+        run: Callable[[], Awaitable[object]],
+        *,
+        exclusive: bool = False,
+        resign: Callable[[], Awaitable[object]] | None = None,
     ) -> Worker:
         """Add a task before `start` and return it; arguments as of `Worker`."""
-        self._workers.append(Worker(name, interval, run, exclusive=exclusive))
+        self._workers.append(Worker(name, interval, run, exclusive=exclusive, resign=resign))
         return self._workers[-1]
 
     def statuses(self) -> list[WorkerStatus]:
@@ -83,7 +106,10 @@ class Workers:
 
     def start(self) -> None:
         """Begin running."""
-        self._tasks = [asyncio.create_task(self._repeat(worker)) for worker in self._workers]
+        self._tasks = [
+            asyncio.create_task(self._repeat_while_leading(worker) if worker.exclusive else self._repeat(worker))
+            for worker in self._workers
+        ]
 
     async def stop(self) -> None:
         """End every task; a run that has begun is cancelled, what it committed stands."""
@@ -94,6 +120,18 @@ class Workers:
     async def _repeat(self, worker: Worker) -> None:
         while True:
             worker.woken.clear()
-            if not worker.exclusive or await self._leads(worker.name):
-                await worker.once(self._clock, self._log)
+            await worker.once(self._clock, self._log)
             await worker.rest()
+
+    async def _repeat_while_leading(self, worker: Worker) -> None:
+        while True:
+            if await self._leads(worker.name):
+                repeating = asyncio.create_task(self._repeat(worker))
+                try:
+                    while await self._leads(worker.name):
+                        await asyncio.wait({repeating}, timeout=LOOK_SECONDS)
+                finally:
+                    repeating.cancel()
+                    await asyncio.gather(repeating, return_exceptions=True)
+                await worker.resign()
+            await asyncio.sleep(LOOK_SECONDS)

@@ -1,39 +1,36 @@
 """The audit log: append-only, chained, verified, and never behind the structured log."""
 
 import json
-import sqlite3
-from contextlib import closing
+from typing import Any
 
 import pytest
 
+from tests.support import engines
 from tests.support.daemon_process import DaemonProcess, cli
 from tests.support.engines import both_engines
-from tests.support.live import PASSWORD, LiveDaemon
+from tests.support.live import PASSWORD, START, LiveDaemon
 
 pytestmark = both_engines
 
 
-def tamper(live: LiveDaemon, sql: str) -> None:
-    with closing(sqlite3.connect(live.home.database)) as database:
-        for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-            database.execute(f"DROP TRIGGER {name}")
-        database.execute(sql)
-        database.commit()
+def tamper(live: LiveDaemon, sql: str, *values: int) -> None:
+    engines.disarm(live.database)
+    live.query(sql, *values)
 
 
 @pytest.mark.parametrize(
-    "sql",
+    "change",
     [
-        "UPDATE audit_log SET details = '{}' WHERE id = 3",
-        "UPDATE audit_log SET timestamp = timestamp + 1 WHERE id = 3",
-        "UPDATE audit_log SET hash = prev_hash WHERE id = 3",
-        "DELETE FROM audit_log WHERE id = 3",
+        ("UPDATE audit_log SET details = '{}' WHERE id = 3",),
+        ("UPDATE audit_log SET timestamp = ? WHERE id = 3", START + 1),
+        ("UPDATE audit_log SET hash = prev_hash WHERE id = 3",),
+        ("DELETE FROM audit_log WHERE id = 3",),
     ],
 )
-def test_verify_finds_the_first_event_that_was_touched(live: LiveDaemon, sql: str) -> None:
+def test_verify_finds_the_first_event_that_was_touched(live: LiveDaemon, change: tuple[Any, ...]) -> None:
     live.new_session()
     assert live.owner.get("/v1/admin/audit/verify").json()["valid"] is True
-    tamper(live, sql)
+    tamper(live, *change)
     verified = live.owner.get("/v1/admin/audit/verify").json()
     assert (verified["valid"], verified["firstBad"]) == (False, 3)
 
@@ -46,8 +43,8 @@ def test_verify_finds_a_log_that_was_cut_off(live: LiveDaemon) -> None:
 
 @pytest.mark.parametrize("sql", ["UPDATE audit_log SET actor = 'x'", "DELETE FROM audit_log"])
 def test_triggers_refuse_changes(live: LiveDaemon, sql: str) -> None:
-    with closing(sqlite3.connect(live.home.database)) as database, pytest.raises(sqlite3.IntegrityError):
-        database.execute(sql)
+    with pytest.raises(engines.REFUSED):
+        live.query(sql)
 
 
 def test_events_are_filtered_and_paged_oldest_first(live: LiveDaemon) -> None:
@@ -91,12 +88,8 @@ def test_the_command_line_verifies_offline_and_against_a_log(tmp_path) -> None: 
     assert daemon.cli("audit", "verify", "--against", log).code == 0
     daemon.stop()
     assert cli(daemon.home, "audit", "verify", "--offline", "--against", log).code == 0
-    with closing(sqlite3.connect(daemon.home / "daemon.db")) as database:
-        database.execute("DROP TRIGGER IF EXISTS audit_log_no_delete")
-        for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-            database.execute(f"DROP TRIGGER {name}")
-        database.execute("DELETE FROM audit_log WHERE id = (SELECT max(id) FROM audit_log)")
-        database.commit()
+    engines.disarm(daemon.home / "daemon.db")
+    engines.ask(daemon.home / "daemon.db", "DELETE FROM audit_log WHERE id = (SELECT max(id) FROM audit_log)")
     assert cli(daemon.home, "audit", "verify", "--offline").code == 0
     cut = cli(daemon.home, "audit", "verify", "--offline", "--against", log)
     assert cut.code == 1

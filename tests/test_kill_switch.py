@@ -1,10 +1,8 @@
 """The kill switch: everything stops, stays stopped, and only what it stopped comes back."""
 
 import asyncio
-import contextlib
 import json
 import socket
-import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +13,7 @@ import httpx
 import pytest
 
 from tests.support.daemon_process import PASSWORD, DaemonProcess, cli, wait_for
-from tests.support.engines import both_engines
+from tests.support.engines import both_engines, broken, held
 from tests.support.http import load, request
 from tests.support.live import LiveDaemon
 from tests.support.owner import add, telegram
@@ -145,8 +143,7 @@ def test_it_is_still_on_after_a_restart(live: LiveDaemon) -> None:
 def test_a_stored_state_that_cannot_be_read_counts_as_on_until_the_owner_recovers(live: LiveDaemon) -> None:
     session = live.new_session()
     live.stop()
-    with contextlib.closing(sqlite3.connect(live.home.database)) as damaged, damaged:
-        damaged.execute("INSERT INTO key_value_store VALUES ('kill_switch', '{torn', 1)")
+    live.query("INSERT INTO key_value_store VALUES ('kill_switch', '{torn', ?)", 1)
     live.start()
     assert live.anonymous.get("/health").json()["killSwitch"] == "ACTIVATED"
     assert live.agent(session["token"]).get("/v1/session").json()["code"] == "SYSTEM_LOCKED"
@@ -221,13 +218,11 @@ def test_under_32_busy_connections_no_agent_gets_a_2xx_for_what_it_sent_after_th
 def test_agents_are_refused_while_the_activation_is_still_being_written(live: LiveDaemon) -> None:
     agent = live.agent(live.new_session()["token"])
     assert agent.get("/v1/session").status_code == 200
-    slow = sqlite3.connect(live.home.database, isolation_level=None)
-    slow.execute("BEGIN IMMEDIATE")
     with ThreadPoolExecutor() as pool:
-        activation = pool.submit(activate, live)
-        wait_for(lambda: agent.get("/v1/session").status_code == 503, seconds=3)
-        assert not activation.done()
-        slow.execute("ROLLBACK")
+        with held(live.database):
+            activation = pool.submit(activate, live)
+            wait_for(lambda: agent.get("/v1/session").status_code == 503, seconds=3)
+            assert not activation.done()
         assert activation.result()["state"] == "ACTIVATED"
     assert agent.get("/v1/session").json()["code"] == "SYSTEM_LOCKED"
 
@@ -250,26 +245,19 @@ def test_agents_are_refused_at_once_also_when_it_is_pressed_on_the_phone(live: L
         agent = live.agent(live.new_session()["token"])
         assert agent.get("/v1/session").status_code == 200
         phone.wait(lambda: phone.messages)
-        slow = sqlite3.connect(live.home.database, isolation_level=None)
-        slow.execute("BEGIN IMMEDIATE")
-        query = phone.press(next(iter(phone.messages)), "Kill switch")
-        wait_for(lambda: agent.get("/v1/session").status_code == 503, seconds=4)
-        slow.execute("ROLLBACK")
+        with held(live.database):
+            query = phone.press(next(iter(phone.messages)), "Kill switch")
+            wait_for(lambda: agent.get("/v1/session").status_code == 503, seconds=4)
         phone.wait(lambda: query in phone.answers)
         assert live.owner.get(SWITCH).json()["reason"] == "answered through phone"
 
 
 def test_an_activation_that_could_not_be_written_leaves_everything_running(live: LiveDaemon) -> None:
     agent = live.agent(live.new_session()["token"])
-    disk = sqlite3.connect(live.home.database)
-    disk.execute(
-        "CREATE TRIGGER broken BEFORE INSERT ON audit_log WHEN NEW.event_type = 'KILL_SWITCH_ACTIVATED'"
-        " BEGIN SELECT RAISE(ABORT, 'broken'); END"
-    )
-    answer = live.owner.post(SWITCH, json={"reason": "now"})
-    assert (answer.status_code, answer.json()["code"]) == (503, "STORAGE_UNAVAILABLE")
-    assert agent.get("/v1/session").status_code == 200
-    disk.execute("DROP TRIGGER broken")
+    with broken(live.database, "audit_log", "NEW.event_type = 'KILL_SWITCH_ACTIVATED'"):
+        answer = live.owner.post(SWITCH, json={"reason": "now"})
+        assert (answer.status_code, answer.json()["code"]) == (503, "STORAGE_UNAVAILABLE")
+        assert agent.get("/v1/session").status_code == 200
     assert activate(live)["state"] == "ACTIVATED"
 
 

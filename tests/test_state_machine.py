@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
+from tests.support.engines import Databases
 from tests.support.live import LiveDaemon
 
 TTL = 3600
@@ -42,11 +43,14 @@ class SessionApi(RuleBasedStateMachine):
     """Owners and agents do what they like, in any order, while time passes."""
 
     sessions = Bundle("sessions")
+    engine = "sqlite"
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
-        self.live = LiveDaemon(self.folder / "home", DAEMON_SECURITY_MAX_SESSIONS_PER_AGENT="1000")
+        self.databases = Databases(self.engine)
+        settings = self.databases.settings(self.folder / "home")
+        self.live = LiveDaemon(self.folder / "home", DAEMON_SECURITY_MAX_SESSIONS_PER_AGENT="1000", **settings)
         self.models: list[SessionModel] = []
 
     @initialize()
@@ -177,15 +181,25 @@ class SessionApi(RuleBasedStateMachine):
     def teardown(self) -> None:
         verified = self.live.owner.get("/v1/admin/audit/verify").json()
         self.live.stop()
+        self.databases.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         assert verified["valid"], verified
 
 
+class SharedSessionApi(SessionApi):
+    """The same on PostgreSQL."""
+
+    engine = "postgresql"
+
+
 WHOLE = bool(os.environ.get("SESSION_CAMPAIGN"))
-TestSessionApi = SessionApi.TestCase
-TestSessionApi.settings = settings(
+SETTINGS = settings(
     max_examples=60 if WHOLE else 8,
     stateful_step_count=40 if WHOLE else 20,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+TestSessionApi = SessionApi.TestCase
+TestSessionApi.settings = SETTINGS
+TestSharedSessionApi = SharedSessionApi.TestCase
+TestSharedSessionApi.settings = settings(SETTINGS, max_examples=60 if WHOLE else 4)

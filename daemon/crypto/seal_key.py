@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import hmac
 import os
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from daemon.lock import write_private
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
+_SHARED = b"daemon seal key shared v1"
 
 
 class _Sealed(msgspec.Struct):
@@ -50,7 +52,10 @@ class SealKey:
         Raises:
             HomeError: the key's file cannot be written, or holds no key: what it sealed may be saved yet.
         """
-        key = self._load() or self._make()
+        if self._load() is None:
+            self.make()
+        key = self._load()
+        assert key is not None  # noqa: S101 - it was just made
         nonce = os.urandom(_NONCE_BYTES)
         box = nonce + AESGCM(key).encrypt(nonce, data, about.encode())
         return msgspec.json.encode(_Sealed(_fingerprint(key), box)).decode()
@@ -75,12 +80,28 @@ class SealKey:
             self._key = key if len(key) == KEY_BYTES else None
         return self._key
 
-    def _make(self) -> bytes:
+    def fingerprint(self) -> str | None:
+        """Return what tells this key from others and nothing about it; None where there is none."""
+        key = self._load()
+        return None if key is None else hmac.digest(key, _SHARED, "sha256").hex()
+
+    def make(self) -> str:
+        """Make the key and return its fingerprint.
+
+        Raises:
+            HomeError: the key's file cannot be written, or holds no key.
+        """
         if self._path.exists():
             raise HomeError(f"{self._path.name} holds no readable key", "restore it, or move it away for a new one")
-        self._key = os.urandom(KEY_BYTES)
-        write_private(self._path, f"{self._key.hex()}\n".encode())
-        return self._key
+        key = os.urandom(KEY_BYTES)
+        write_private(self._path, f"{key.hex()}\n".encode())
+        self._key = key
+        return hmac.digest(key, _SHARED, "sha256").hex()
+
+    def discard(self) -> None:
+        """Remove the key; the caller made it and nothing was sealed with it."""
+        self._path.unlink(missing_ok=True)
+        self._key = None
 
 
 def _fingerprint(key: bytes) -> str:

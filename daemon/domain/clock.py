@@ -32,6 +32,10 @@ class Clock(Protocol):
         """Return, once, whether the clock followed a large step back."""
         ...
 
+    def adjust(self, offset: float) -> None:
+        """Take the time of a server whose clock is so many seconds ahead of this machine's."""
+        ...
+
 
 class DomainClock:
     """Wall time with a high-water mark.
@@ -48,6 +52,7 @@ class DomainClock:
     def __init__(self, wall: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self._wall = wall
         self._monotonic = monotonic
+        self._offset = 0.0
         self._high = int(wall())
         self._reset = False
 
@@ -56,9 +61,19 @@ class DomainClock:
         self._high = max(newest, 0)
         self.now()
 
+    def adjust(self, offset: float) -> None:
+        """Take the time of a server whose clock is so many seconds ahead of the wall.
+
+        Daemons that share a server share its time; to the mark a new offset is a step of the wall.
+        """
+        self._offset = offset
+
+    def _seconds(self) -> int:
+        return int(self._wall() + self._offset)
+
     def now(self) -> int:
         """Return the domain time in Unix seconds."""
-        wall = int(self._wall())
+        wall = self._seconds()
         if wall >= self._high:
             self._high = wall
         elif self._high - wall > RESET_THRESHOLD:
@@ -72,7 +87,7 @@ class DomainClock:
 
     def held_back(self) -> int:
         """Return by how many seconds the domain time is ahead of the wall: 0 unless the wall stepped back."""
-        return max(0, self.now() - int(self._wall()))
+        return max(0, self.now() - self._seconds())
 
     def take_reset(self) -> bool:
         """Return, once, whether the clock followed a step back larger than a day since the last call."""

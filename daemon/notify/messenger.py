@@ -86,10 +86,14 @@ class Messenger:
             self._listener = Listener(self._notifications, self._answers, self._client(), self._log)
         await self._listener.reconcile()
 
-    async def close(self) -> None:
-        """Stop listening and close every connection."""
+    async def stop_listening(self) -> None:
+        """Stop listening: a service that is asked by two daemons answers neither."""
         if self._listener is not None:
             await self._listener.close()
+
+    async def close(self) -> None:
+        """Stop listening and close every connection."""
+        await self.stop_listening()
         if self._http is not None:
             await self._http.close()
 

@@ -10,7 +10,6 @@ from daemon.crypto.tokens import (
     PREVIOUS_SECRET_SECONDS,
     SECRET_BYTES,
     Secrets,
-    TokenSigner,
     decode_secrets,
     encode_secrets,
 )
@@ -21,10 +20,10 @@ from daemon.domain.events import SYSTEM, Fact, Origin
 from daemon.domain.facts.daemon import SecretRotated
 from daemon.domain.facts.sessions import SessionsPurged
 from daemon.domain.views import AdminStatus, Check, Health, LockState, RotatedSecret, Swept, WorkerStatus
+from daemon.services.signing import SECRETS_KEY, Signing
 from daemon.settings import Security
 from daemon.stores.protocol import ConversationStore, Store
 
-SECRETS_KEY = "token_secrets"
 BATCH = 500
 """Sessions that the sweeper takes in one transaction."""
 IDEMPOTENCY_SECONDS = 86_400
@@ -54,17 +53,17 @@ class Admin:
     Args:
         store: the engine.
         bindings: holds the conversations.
-        signer: gets the new secret.
+        signing: gets the new secret.
         settings: the security section.
         about: who this process is.
     """
 
     def __init__(
-        self, store: Store, bindings: ConversationStore, signer: TokenSigner, settings: Security, about: About
+        self, store: Store, bindings: ConversationStore, signing: Signing, settings: Security, about: About
     ) -> None:
         self._store = store
         self._bindings = bindings
-        self._signer = signer
+        self._signing = signing
         self._settings = settings
         self._about = about
 
@@ -195,7 +194,7 @@ class Admin:
         fresh = os.urandom(SECRET_BYTES)
         scope = Scope(values=(SECRETS_KEY,), pick="every" if revoke_sessions else None)
         secrets = await self._store.change(scope, partial(_rotate, fresh=fresh), origin)
-        self._signer.secrets = secrets
+        self._signing.replace(secrets)
         rotated_at = secrets.rotated_at or 0
         return RotatedSecret(rotated_at=rotated_at, previous_expires_at=rotated_at + PREVIOUS_SECRET_SECONDS)
 
@@ -221,22 +220,3 @@ def _rotate(rows: Rows, now: int, *, fresh: bytes) -> Outcome[Secrets]:
         values={SECRETS_KEY: encode_secrets(secrets)},
         facts=(*revoked.facts, fact),
     )
-
-
-async def load_secrets(store: Store) -> Secrets:
-    """Return the signing secrets, made on first use.
-
-    Raises:
-        DaemonError: STORAGE_UNAVAILABLE.
-    """
-    stored = await store.value(SECRETS_KEY)
-    if stored is not None:
-        return decode_secrets(stored)
-    fresh = Secrets(os.urandom(SECRET_BYTES))
-
-    def decide(rows: Rows, _now: int) -> Outcome[Secrets]:
-        if SECRETS_KEY in rows.values:
-            return Outcome(answer=decode_secrets(rows.values[SECRETS_KEY]))
-        return Outcome(answer=fresh, values={SECRETS_KEY: encode_secrets(fresh)})
-
-    return await store.change(Scope(values=(SECRETS_KEY,), while_locked=True), decide, SYSTEM)

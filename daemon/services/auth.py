@@ -3,7 +3,6 @@
 from functools import partial
 from hmac import compare_digest
 
-from daemon.crypto.tokens import TokenSigner
 from daemon.domain import auto_stop, lifecycle, renewal
 from daemon.domain.changes import Outcome, Rows, Scope
 from daemon.domain.constraints import allows, limits
@@ -18,9 +17,10 @@ from daemon.domain.errors import (
 )
 from daemon.domain.events import Origin
 from daemon.domain.facts.sessions import ConstraintViolated
-from daemon.domain.status import check_alive, check_usable, status
+from daemon.domain.status import check_alive, check_usable, expiry, status
 from daemon.domain.tokens import token_hash
 from daemon.services.caller import Caller
+from daemon.services.signing import Signing
 from daemon.settings import Security
 from daemon.stores.live import LiveSession
 from daemon.stores.protocol import Store
@@ -34,13 +34,13 @@ class SessionAuth:
 
     Args:
         store: the engine.
-        signer: classifies tokens that match no row.
+        signing: classifies tokens that match no row.
         settings: the security section.
     """
 
-    def __init__(self, store: Store, signer: TokenSigner, settings: Security) -> None:
+    def __init__(self, store: Store, signing: Signing, settings: Security) -> None:
         self._store = store
-        self._signer = signer
+        self._signing = signing
         self._settings = settings
         self._breaches: dict[tuple[str, str], tuple[float, int]] = {}
 
@@ -62,7 +62,10 @@ class SessionAuth:
         live = self._store.cached(digest) or await self._store.live_by_token(digest)
         if live is None:
             live, generation = await self._classify(token)
-        session, now = live.session, self._store.clock.now()
+        now = self._store.clock.now()
+        if _seems_idle(live, now) or not compare_digest(live.session.token_hash, digest):
+            live = await self._reread(live)
+        session = live.session
         check_alive(session, now)
         previous = not compare_digest(session.token_hash, digest)
         if previous:
@@ -89,17 +92,29 @@ class SessionAuth:
         live = await self._store.live_by_id(session_id)
         if live is None or generation <= live.session.owner_rotated_generation:
             return False
-        session, now = live.session, self._store.clock.now()
+        now = self._store.clock.now()
         try:
-            check_alive(session, now)
-            check_usable(session, live.agent.row, now, live.last_activity)
-        except DaemonError:
+            if _seems_idle(live, now):
+                live = await self._reread(live)
+            check_alive(live.session, now)
+            check_usable(live.session, live.agent.row, now, live.last_activity)
+        except DaemonError as refusal:
+            if refusal.kind is STORAGE_UNAVAILABLE:
+                raise
             return False
-        return allows(limits(session.constraints).allowed_operations, operation)
+        return allows(limits(live.session.constraints).allowed_operations, operation)
+
+    async def _reread(self, live: LiveSession) -> LiveSession:
+        """Return the session as it stands: a request to another daemon may excuse what would be refused here."""
+        found = await self._store.reread(live)
+        if found is None:
+            raise DaemonError(INVALID_TOKEN)
+        return found
 
     async def _classify(self, token: str) -> tuple[LiveSession, int]:
         """Find the session of a token that matches no row, if this daemon signed it."""
-        claims = self._signer.classify(token, self._store.clock.now())
+        signer = await self._signing.signer()
+        claims = signer.classify(token, self._store.clock.now())
         live = await self._store.live_by_id(claims.sub) if claims else None
         if claims is None or live is None or claims.gen >= live.session.generation:
             raise DaemonError(INVALID_TOKEN)
@@ -201,6 +216,10 @@ class SessionAuth:
         except DaemonError as error:
             if error.kind is not STORAGE_UNAVAILABLE:
                 raise
+
+
+def _seems_idle(live: LiveSession, now: int) -> bool:
+    return live.session.idle_timeout is not None and now >= expiry(live.session, live.last_activity)[0]
 
 
 def _report_breach(rows: Rows, now: int, *, fact: ConstraintViolated, auto_stop_threshold: int) -> Outcome[None]:

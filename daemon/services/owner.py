@@ -51,6 +51,10 @@ class OwnerAuth:
         self._hasher = hasher
         self._settings = settings
         self._stored = stored
+        self._doubts = 0
+        self._settled = 0
+        self.changes = 0
+        """How often the password was changed since the start, here or elsewhere."""
         self._first_success: Callable[[], None] | None = first_success
         self._key = os.urandom(32)
         self._remembered: tuple[bytes, float] | None = None
@@ -59,6 +63,34 @@ class OwnerAuth:
         self._next_attempt = 0.0
         self._verifying: dict[bytes, asyncio.Future[bool]] = {}
         self._tickets: dict[bytes, _Issued] = {}
+
+    def doubt(self) -> None:
+        """Note that another daemon may have changed the password."""
+        self._doubts += 1
+
+    async def refresh(self) -> None:
+        """Read the stored hash again where another daemon may have changed it; a new one ends what the old one did.
+
+        Raises:
+            DaemonError: STORAGE_UNAVAILABLE.
+        """
+        certain = self._settled == self._doubts and self._store.is_current
+        while not certain:
+            doubts = self._doubts
+            stored = await self._store.value(PASSWORD_KEY)
+            certain = doubts == self._doubts
+            if certain:
+                self._settled = doubts
+                if stored is not None and stored != self._stored:
+                    self._replace(stored)
+
+    def _replace(self, stored: str) -> None:
+        """Take the hash of another password; tickets end, and what was remembered is forgotten."""
+        self._stored = stored
+        self.changes += 1
+        self._forget()
+        self._tickets.clear()
+        self._wrong.clear()
 
     async def check_password(self, presented: str, request: Origin, *, urgent: bool = False) -> None:
         """Accept the master password.
@@ -71,8 +103,9 @@ class OwnerAuth:
             urgent: a lockout leaves one attempt a second, so that the owner can always stop everything.
 
         Raises:
-            DaemonError: INVALID_MASTER_PASSWORD, MASTER_AUTH_LOCKED, RATE_LIMIT_EXCEEDED.
+            DaemonError: INVALID_MASTER_PASSWORD, MASTER_AUTH_LOCKED, RATE_LIMIT_EXCEEDED, STORAGE_UNAVAILABLE.
         """
+        await self.refresh()
         if urgent and not self._is_unlocked():
             await self._check_in_lockout(presented)
             return
@@ -84,7 +117,7 @@ class OwnerAuth:
             return
         if digest in self._wrong or len(presented) > MAX_BYTES:
             raise DaemonError(INVALID_MASTER_PASSWORD, "The master password is wrong.")
-        if await self._verify_once(digest, presented):
+        if await self._verify(digest, presented):
             await self._succeed(digest, presented)
             return
         self.check_lock()
@@ -112,7 +145,7 @@ class OwnerAuth:
         if wait > 0:
             raise DaemonError(MASTER_AUTH_LOCKED, retry_after=int(wait) + 1)
 
-    def check_ticket(self, ticket: str, *, urgent: bool = False) -> None:
+    async def check_ticket(self, ticket: str, *, urgent: bool = False) -> None:
         """Accept an owner ticket.
 
         Args:
@@ -121,8 +154,9 @@ class OwnerAuth:
                 lockout leaves for passwords must not keep the owner from stopping everything.
 
         Raises:
-            DaemonError: INVALID_MASTER_PASSWORD, MASTER_AUTH_LOCKED.
+            DaemonError: INVALID_MASTER_PASSWORD, MASTER_AUTH_LOCKED, STORAGE_UNAVAILABLE.
         """
+        await self.refresh()
         if not urgent:
             self.check_lock()
         issued = self._tickets.get(_ticket_digest(ticket))
@@ -161,16 +195,29 @@ class OwnerAuth:
             DaemonError: VALIDATION_ERROR, RATE_LIMIT_EXCEEDED.
         """
         stored = await self._hasher.hash(check_password(new, "newPassword"))
-        changed_at = await self._store_hash(stored, request, PasswordChanged(initial=False))
-        self._stored = stored
-        self._forget()
-        self._tickets.clear()
-        self._wrong.clear()
+        changed_at = await self._store.change(
+            Scope(values=(PASSWORD_KEY,), while_locked=True),
+            lambda _rows, now: Outcome(
+                answer=now, values={PASSWORD_KEY: stored}, facts=(PasswordChanged(initial=False),)
+            ),
+            request,
+        )
+        self._replace(stored)
+        self.doubt()  # another daemon may have changed it once more
         return PasswordSet(changed_at=changed_at)
 
     def _digest(self, presented: str) -> bytes:
         normal = unicodedata.normalize("NFC", presented)
         return hmac.digest(self._key, normal.encode(errors="surrogatepass"), "sha256")
+
+    async def _verify(self, digest: bytes, presented: str) -> bool:
+        """Verify a password against a hash that nobody has replaced meanwhile."""
+        while True:
+            changes = self.changes
+            right = await self._verify_once(digest, presented)
+            await self.refresh()
+            if changes == self.changes:
+                return right
 
     async def _verify_once(self, digest: bytes, presented: str) -> bool:
         """Verify a password; requests that bring the same one meanwhile wait for the same hash."""
@@ -194,8 +241,19 @@ class OwnerAuth:
             self._first_success()
             self._first_success = None
         if self._hasher.is_outdated(self._stored):
-            stored = self._stored = await self._hasher.hash(unicodedata.normalize("NFC", presented))
-            await self._store_hash(stored, Origin("system"), None)
+            await self._upgrade(unicodedata.normalize("NFC", presented))
+
+    async def _upgrade(self, password: str) -> None:
+        """Hash the password with today's parameters, unless it has been changed meanwhile."""
+        old, stored = self._stored, await self._hasher.hash(password)
+
+        def decide(rows: Rows, _now: int) -> Outcome[bool]:
+            if rows.values.get(PASSWORD_KEY) != old:
+                return Outcome(answer=False)
+            return Outcome(answer=True, values={PASSWORD_KEY: stored})
+
+        if await self._store.change(Scope(values=(PASSWORD_KEY,), while_locked=True), decide, Origin("system")):
+            self._stored = stored
 
     async def _fail(self, digest: bytes, request: Origin) -> None:
         self._wrong.add(digest)
@@ -216,14 +274,6 @@ class OwnerAuth:
     async def _record(self, fact: Fact, request: Origin) -> None:
         scope = Scope(while_locked=True)
         await self._store.change(scope, lambda _rows, _now: Outcome(answer=None, facts=(fact,)), request)
-
-    async def _store_hash(self, stored: str, request: Origin, fact: Fact | None) -> int:
-        facts = (fact,) if fact else ()
-        return await self._store.change(
-            Scope(while_locked=True),
-            lambda _rows, now: Outcome(answer=now, values={PASSWORD_KEY: stored}, facts=facts),
-            request,
-        )
 
 
 async def set_initial_password(store: Store, hasher: PasswordHasher, password: str, request: Origin) -> bool:

@@ -5,7 +5,6 @@ import os
 from functools import partial
 
 from daemon.crypto.sealing import NONCE_BYTES, seal, unseal
-from daemon.crypto.tokens import TokenSigner
 from daemon.domain import renewal, session_views, sessions
 from daemon.domain.changes import Outcome, Scope
 from daemon.domain.constraints import limits
@@ -36,6 +35,7 @@ from daemon.domain.views import (
     SessionSummary,
 )
 from daemon.services.caller import Caller
+from daemon.services.signing import Signing
 from daemon.settings import Security
 from daemon.stores.protocol import Store
 
@@ -45,13 +45,13 @@ class Sessions:
 
     Args:
         store: the engine.
-        signer: makes tokens.
+        signing: makes tokens.
         settings: the security section.
     """
 
-    def __init__(self, store: Store, signer: TokenSigner, settings: Security) -> None:
+    def __init__(self, store: Store, signing: Signing, settings: Security) -> None:
         self._store = store
-        self._signer = signer
+        self._signing = signing
         self._settings = settings
 
     async def create(
@@ -78,7 +78,7 @@ class Sessions:
             absolute_lifetime=settings.session_absolute_lifetime,
             limit=settings.max_sessions_per_agent,
             key=key,
-            mint=self._mint(),
+            mint=await self._mint(),
         )
         scope = Scope(agent=body.agent_id, active_sessions_of=body.agent_id, idempotency_key=key)
         return await self._store.change(scope, decide, origin)
@@ -123,9 +123,10 @@ class Sessions:
             created_by=created_by,
         )
 
-    def _mint(self) -> Mint:
+    async def _mint(self) -> Mint:
         """Return a mint whose random part is drawn here, so that a transaction can be run again."""
-        return partial(self._signer.sign, jti=os.urandom(16).hex())
+        signer = await self._signing.signer()
+        return partial(signer.sign, jti=os.urandom(16).hex())
 
     async def get(self, session_id: str) -> SessionDetail:
         """Return a whole session.
@@ -201,7 +202,7 @@ class Sessions:
         Raises:
             DaemonError: SESSION_NOT_FOUND, INVALID_STATE_TRANSITION.
         """
-        decide = partial(sessions.rotate, mint=self._mint())
+        decide = partial(sessions.rotate, mint=await self._mint())
         return await self._store.change(Scope(session=session_id), decide, origin)
 
     async def extend(self, session_id: str, seconds: int, origin: Origin) -> ExtendedSession:
@@ -254,7 +255,7 @@ class Sessions:
             presented=caller.digest,
             retry_window=settings.renewal_retry_window,
             reject_window=settings.default_renewal_reject_window,
-            mint=self._mint(),
+            mint=await self._mint(),
             seal=lambda answer: seal(answer, caller.token, nonce),
         )
         try:

@@ -1,16 +1,21 @@
 """The bounded memory in front of the session table. Only the event loop's thread touches it."""
 
+from collections.abc import Iterable
 from weakref import WeakValueDictionary
 
 from daemon.domain.clock import Clock
 from daemon.domain.rows import Agent, Session
 from daemon.stores.live import LiveAgent, LiveSession
 
+_TOUCHED = 10_000
+"""Changed rows that are told apart while others are being read; with more of them every reading is repeated."""
+
 
 class SessionCache:
     """Live sessions by the hash of their current token and by id, the least recently used leaving first.
 
-    What has activity that is not stored yet stays until it is, whatever the bound.
+    What has activity that is not stored yet stays until it is, whatever the bound. What other daemons changed is stale:
+    it is not served until it has been read again, into the same object.
 
     Args:
         size: sessions kept at most.
@@ -27,6 +32,7 @@ class SessionCache:
         self._loads = 0
         self._commits = 0
         self._touched: dict[str, int] = {}
+        self._all_touched = 0
 
     def __len__(self) -> int:
         return len(self._by_token)
@@ -34,13 +40,15 @@ class SessionCache:
     def by_token(self, token_hash: str) -> LiveSession | None:
         """Return the session whose current token has this hash, and mark it as used."""
         live = self._by_token.pop(token_hash, None)
-        if live is not None:
-            self._by_token[token_hash] = live
-        return live
+        if live is None:
+            return None
+        self._by_token[token_hash] = live
+        return None if live.stale or live.agent.stale else live
 
     def by_id(self, session_id: str) -> LiveSession | None:
         """Return the session with this id."""
-        return self._by_id.get(session_id)
+        live = self._by_id.get(session_id)
+        return None if live is None or live.stale or live.agent.stale else live
 
     def count(self, live: LiveSession, now: int, generation: int) -> None:
         """Count one request, to be stored later."""
@@ -68,30 +76,30 @@ class SessionCache:
     def converge(self, live: LiveSession, counted: int, last_activity: int, used_generation: int) -> None:
         """Take over a session's stored activity, to which other daemons may have added."""
         live.counted = counted
-        live.last_activity = max(live.last_activity or 0, last_activity)
+        live.last_activity = max(live.last_activity or 0, last_activity) or None
         live.used_generation = max(live.used_generation, used_generation)
 
     def put(self, session: Session) -> None:
-        """Take over a session's committed row."""
-        live = self._by_id.get(session.id)
-        if live is None:
-            self._note(session.id)
-            return
-        self.replace(live, session)
+        """Take over a session's row after an own commit.
 
-    def replace(self, live: LiveSession, session: Session) -> None:
-        """Take over the committed row of a live session."""
+        What is stale stays so: another daemon's commit may have been later, and heard of before this one's answer.
+        """
+        live = self._by_id.get(session.id)
+        if live is not None:
+            self._replace(live, session, self._clock.monotonic())
+        self._note(session.id)
+
+    def _replace(self, live: LiveSession, session: Session, rotated_monotonic: float | None) -> None:
         before = live.session
         live.session = session
         live.counted = session.request_count
         if session.token_hash != before.token_hash:
             self._by_token.pop(before.token_hash, None)
-            live.rotated_monotonic = self._clock.monotonic()
+            live.rotated_monotonic = rotated_monotonic
             self._enter(live)
-        self._note(session.id)
 
     def put_agent(self, agent: Agent) -> None:
-        """Take over an agent's committed row."""
+        """Take over an agent's row after an own commit; `stale` as in `put`."""
         live = self._agents.get(agent.id)
         if live is not None:
             live.row = agent
@@ -99,18 +107,39 @@ class SessionCache:
 
     def add(self, session: Session, agent: Agent) -> LiveSession:
         """Take in a session that was read or made, and that no later commit has changed."""
-        known = self._by_id.get(session.id)
-        if known is not None:
-            self.replace(known, session)
-            self._enter(known)
-            return known
         holder = self._agents.get(agent.id)
         if holder is None:
             self._agents[agent.id] = holder = LiveAgent(agent)
+        else:
+            holder.row, holder.stale = agent, False
+        known = self._by_id.get(session.id)
+        if known is not None:
+            # Who rotated it elsewhere did so at a moment that only the row tells.
+            self._replace(known, session, None)
+            self.converge(known, session.request_count, session.last_activity or 0, session.used_generation)
+            known.stale = False
+            self._enter(known)
+            return known
         live = LiveSession(session, holder, session.request_count, 0, session.last_activity, session.used_generation)
         self._by_id[session.id] = live
         self._enter(live)
         return live
+
+    def doubt(self, session_ids: Iterable[str], agent_ids: Iterable[str]) -> None:
+        """Note that another daemon changed rows: what is in memory of them is stale."""
+        for ids, known in ((session_ids, self._by_id), (agent_ids, self._agents)):
+            for key in ids:
+                live = known.get(key)
+                if live is not None:
+                    live.stale = True
+                self._note(key)
+
+    def doubt_everything(self) -> None:
+        """Note that every row may have changed."""
+        for known in (self._by_id, self._agents):
+            for live in known.values():
+                live.stale = True
+        self._note_all()
 
     def forget(self, ids: list[str]) -> None:
         """Drop sessions whose rows were deleted."""
@@ -134,16 +163,27 @@ class SessionCache:
 
     def end_load(self, since: int, *ids: str) -> bool:
         """Return whether none of the rows with these ids changed since `begin_load`, so that what was read holds."""
+        fresh = self.is_fresh(since, *ids)
         self._loads -= 1
-        fresh = all(self._touched.get(key, -1) <= since for key in ids)
         if self._loads == 0:
             self._touched.clear()
         return fresh
+
+    def is_fresh(self, since: int, *ids: str) -> bool:
+        """Return whether none of the rows with these ids changed since `begin_load`, which has not ended yet."""
+        return self._all_touched <= since and all(self._touched.get(key, -1) <= since for key in ids)
 
     def _note(self, key: str) -> None:
         if self._loads:
             self._commits += 1
             self._touched[key] = self._commits
+            if len(self._touched) > _TOUCHED:
+                self._note_all()
+
+    def _note_all(self) -> None:
+        self._commits += 1
+        self._all_touched = self._commits
+        self._touched.clear()
 
     def _enter(self, live: LiveSession) -> None:
         self._by_token.pop(live.session.token_hash, None)

@@ -20,6 +20,7 @@ class LiveSession(msgspec.Struct, weakref=True):
         rotated_monotonic: when this process saw the current generation made; None if it did not.
         window_started: monotonic seconds; start of the minute in which `window_requests` is counted.
         window_requests: requests of that minute, for `requestsPerMinute`.
+        stale: whether another daemon changed the row, and it has not been read since.
     """
 
     session: Session
@@ -31,12 +32,14 @@ class LiveSession(msgspec.Struct, weakref=True):
     rotated_monotonic: float | None = None
     window_started: float = 0.0
     window_requests: int = 0
+    stale: bool = False
 
 
 class LiveAgent(msgspec.Struct, weakref=True):
-    """An agent in memory: its row as last committed."""
+    """An agent in memory: its row as last committed; `stale` as of a session."""
 
     row: Agent
+    stale: bool = False
 
 
 class SealedAnswer(msgspec.Struct, frozen=True):

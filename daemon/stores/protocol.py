@@ -80,8 +80,11 @@ class Store(Protocol):
     """
 
     clock: Clock
-    locked: bool
-    """Whether the kill switch is on, as last committed: set before anybody is answered."""
+
+    @property
+    def locked(self) -> bool:
+        """Whether the kill switch is on, as last committed: set before anybody is answered."""
+        ...
 
     @property
     def is_current(self) -> bool:
@@ -266,6 +269,10 @@ class Engine(Store, Protocol):
 
     def chores(self) -> list[Chore]:
         """Return what is to be done again and again while the daemon runs."""
+        ...
+
+    def follow(self, after: int) -> None:
+        """Announce from now on also what other daemons commit: every event after this one."""
         ...
 
     async def leads(self, worker: str) -> bool:

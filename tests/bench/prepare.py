@@ -14,7 +14,7 @@ from daemon.domain.ids import uuid7
 from daemon.domain.rows import Session
 from daemon.home import Home
 from daemon.lifecycle import prepare
-from daemon.services.admin import SECRETS_KEY
+from daemon.services.signing import SECRETS_KEY
 
 PASSWORD = "correct horse battery staple"
 TTL = 86_400

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.support.daemon_process import PASSWORD, DaemonProcess, wait_for
+from tests.support.engines import both_engines
 from tests.support.live import FakeTime, LiveDaemon
 from tests.support.owner import (
     CHANNELS,
@@ -26,6 +27,8 @@ from tests.support.owner import (
 from tests.support.services.base import ClosedError, Reply
 from tests.support.services.telegram import FakeTelegram
 from tests.support.services.webhook import FakeWebhook
+
+pytestmark = both_engines
 
 Launch = Callable[..., LiveDaemon]
 SEEN = {"events": ["SESSION_RENEWED", "OWNER_ANSWERED"]}

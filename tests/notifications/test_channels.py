@@ -1,11 +1,9 @@
 """Channels: checked before they are stored, sealed when they are, masked whenever they are shown."""
 
 import re
-import sqlite3
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -307,13 +305,8 @@ def test_a_sealed_configuration_opens_for_its_own_channel_alone(phone: FakeTeleg
     live = launch()
     first, second = (add(live, telegram(phone)) for _ in range(2))
     live.stop()
-    with closing(sqlite3.connect(live.home.database)) as database:
-        database.execute(
-            "UPDATE notification_channels SET config = (SELECT config FROM notification_channels WHERE id = ?)"
-            " WHERE id = ?",
-            (first["id"], second["id"]),
-        )
-        database.commit()
+    copied = "(SELECT config FROM notification_channels WHERE id = ?)"
+    live.query(f"UPDATE notification_channels SET config = {copied} WHERE id = ?", first["id"], second["id"])
     live.start()
     live.call(lambda daemon: daemon.parts.services.channels.check_all())
     shown = {one["id"]: one["health"] for one in live.owner.get(CHANNELS).json()}

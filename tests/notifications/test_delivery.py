@@ -1,9 +1,7 @@
 """Delivery: through which channel, in which order, how often again, and when it ends."""
 
 import random
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 import httpx
@@ -13,6 +11,7 @@ from hypothesis import strategies as st
 
 from daemon.notify.deliver import backoff
 from tests.support.daemon_process import wait_for
+from tests.support.engines import both_engines
 from tests.support.live import FakeTime, LiveDaemon
 from tests.support.owner import (
     CHANNELS,
@@ -114,6 +113,7 @@ def test_what_waits_is_sent_by_urgency_and_then_by_age(team: FakeDiscord, time: 
     ]
 
 
+@both_engines
 def test_the_kill_switch_does_not_wait_for_messages_that_hang(
     hook: FakeWebhook, phone: FakeTelegram, launch: Launch, time: FakeTime
 ) -> None:
@@ -130,6 +130,7 @@ def test_the_kill_switch_does_not_wait_for_messages_that_hang(
     phone.closing.set()
 
 
+@both_engines
 def test_a_channel_that_must_be_left_alone_hides_no_message_of_another(
     hook: FakeWebhook, phone: FakeTelegram, launch: Launch, time: FakeTime
 ) -> None:
@@ -144,8 +145,7 @@ def test_a_channel_that_must_be_left_alone_hides_no_message_of_another(
     drained(live)
     live.owner.post("/v1/admin/recover").raise_for_status()
     # As if 300 more critical events had happened, which takes too long here.
-    _write(
-        live,
+    live.query(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION SELECT i + 1 FROM n WHERE i < 300),"
         " one AS (SELECT * FROM notification_outbox WHERE level = 'CRITICAL' LIMIT 1)"
         " INSERT INTO notification_outbox (channel_id, seq, event, level, created_at, next_attempt_at)"
@@ -155,12 +155,6 @@ def test_a_channel_that_must_be_left_alone_hides_no_message_of_another(
     publish(live, session)
     drained(live)
     assert sorted(told(hook)) == ["AGENT_REPORT", "KILL_SWITCH_ACTIVATED", "KILL_SWITCH_RECOVERED", "SESSION_CREATED"]
-
-
-def _write(live: LiveDaemon, sql: str) -> None:
-    with closing(sqlite3.connect(live.home.database)) as database:
-        database.execute(sql)
-        database.commit()
 
 
 @pytest.mark.parametrize("kind", ["TELEGRAM", "DISCORD", "NTFY", "WEBHOOK"])
@@ -250,6 +244,7 @@ def test_waits_double_up_to_a_quarter_of_an_hour_with_their_upper_half_random(ro
     assert rounds < 2 or len({backoff(rounds, random.Random(seed + more)) for more in range(5)}) > 1
 
 
+@both_engines
 def test_after_24_hours_a_message_is_given_up_and_that_is_told_to_nobody(
     hook: FakeWebhook, time: FakeTime, launch: Launch
 ) -> None:

@@ -1,18 +1,18 @@
 """The outbox: what the owner is told, and that a fact and its message are written together or not at all."""
 
 import random
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 from tests.support.daemon_process import cli, wait_for
+from tests.support.engines import both_engines, broken
 from tests.support.live import FakeTime, LiveDaemon
 from tests.support.owner import add, drained, publish, renewed, telegram, told, webhook
 from tests.support.services.telegram import FakeTelegram
 from tests.support.services.webhook import FakeWebhook
 
+pytestmark = both_engines
 Launch = Callable[..., LiveDaemon]
 
 
@@ -21,23 +21,14 @@ def outbox(live: LiveDaemon) -> list[tuple[Any, ...]]:
     return live.query("SELECT event, level, seq FROM notification_outbox ORDER BY id")
 
 
-@contextmanager
-def broken(live: LiveDaemon, table: str) -> Iterator[None]:
-    """Let no row be added to a table."""
-    with closing(sqlite3.connect(live.home.database)) as database:
-        database.execute(f"CREATE TRIGGER broken BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'broken'); END")
-        yield
-        database.execute("DROP TRIGGER broken")
-
-
 def test_a_message_is_written_in_the_transaction_of_its_event(hook: FakeWebhook, live: LiveDaemon) -> None:
     add(live, webhook(hook))
     agent = live.new_agent()
-    with broken(live, "notification_outbox"):
+    with broken(live.database, "notification_outbox"):
         assert live.owner.post("/v1/sessions", json={"agentId": agent}).status_code == 503
         assert live.owner.get("/v1/owner/sessions").json() == []
         assert live.events(type="SESSION_CREATED") == []
-    with broken(live, "audit_log"):
+    with broken(live.database, "audit_log"):
         assert live.owner.post("/v1/sessions", json={"agentId": agent}).status_code == 503
         assert outbox(live) == []
     live.new_session(agent)
@@ -67,7 +58,7 @@ def test_while_notifications_are_disabled_no_message_is_written(hook: FakeWebhoo
     live.new_session()
     live.stop()
     switch = ("kill-switch", "on", "--reason", "x")
-    off = cli(live.root, *switch, DAEMON_NOTIFICATIONS_ENABLED="false")
+    off = cli(live.root, *switch, DAEMON_NOTIFICATIONS_ENABLED="false", **live.where)
     assert off.code == 0, off.err
     live.start()
     assert live.owner.get("/v1/admin/kill-switch").json()["state"] == "ACTIVATED"
@@ -84,9 +75,11 @@ def test_a_channel_is_told_of_what_its_filters_let_pass(
     path = f"/v1/owner/notification-channels/{channel['id']}"
     publish(live, first)
     publish(live, first, "TX_FAILED")
+    drained(live)
     live.owner.put(path, json={"minLevel": "INFO", "events": ["TX_NOTIFY", "KILL_SWITCH_ACTIVATED"]})
     publish(live, first, "TX_NOTIFY")
     publish(live, first, "TX_FAILED")
+    drained(live)
     live.owner.put(path, json={"events": None, "agents": [quiet]})
     publish(live, first, "TX_CONFIRMED")
     publish(live, second, "TX_DELAY_QUEUED")
@@ -212,7 +205,7 @@ def test_what_happened_while_the_daemon_was_down_is_told_when_it_is_up(
     live.start()
     hook.wait(lambda: told(hook) == ["SESSION_EXPIRED"])
     live.stop()
-    assert cli(live.root, "kill-switch", "on", "--reason", "x").code == 0
+    assert cli(live.root, "kill-switch", "on", "--reason", "x", **live.where).code == 0
     live.start()
     hook.wait(lambda: told(hook) == ["SESSION_EXPIRED", "KILL_SWITCH_ACTIVATED"])
 

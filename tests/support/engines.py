@@ -1,13 +1,17 @@
 """Which engines a test runs on: SQLite alone, unless its file says `pytestmark = both_engines`."""
 
+import asyncio
 import contextlib
 import re
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
+from daemon.stores.postgres.connection import connect
 from tests.support import postgres
 
 both_engines = pytest.mark.both_engines
@@ -15,6 +19,10 @@ both_engines = pytest.mark.both_engines
 
 of_file = pytest.mark.of_file
 """But for this one, which is about the file itself."""
+
+
+REFUSED = (sqlite3.IntegrityError, asyncpg.IntegrityConstraintViolationError)
+"""What an engine raises when a rule of the schema is broken."""
 
 
 class Databases:
@@ -55,3 +63,43 @@ def ask(database: Path | str, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         return postgres.ask(database, re.sub(r"\?", lambda _: f"${next(numbers)}", sql), *values)
     with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as connection, connection:
         return connection.execute(sql, values).fetchall()
+
+
+def disarm(database: Path | str) -> None:
+    """Take away what keeps the audit log from being changed."""
+    if isinstance(database, str):
+        postgres.script(database, "ALTER TABLE audit_log DISABLE TRIGGER ALL")
+        return
+    for (name,) in ask(database, "SELECT name FROM sqlite_master WHERE type = 'trigger'"):
+        ask(database, f"DROP TRIGGER {name}")
+
+
+@contextlib.contextmanager
+def broken(database: Path | str, table: str, condition: str = "") -> Iterator[None]:
+    """Let no row be added to a table, or none that meets a condition on `NEW`."""
+    if isinstance(database, str):
+        body = "CREATE OR REPLACE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'broken'; END$$"
+        when = f"WHEN ({condition})" if condition else ""
+        trigger = f"CREATE TRIGGER broken BEFORE INSERT ON {table} FOR EACH ROW {when} EXECUTE FUNCTION broken()"
+        postgres.script(database, f"{body}; {trigger}")
+    else:
+        when = f"WHEN {condition}" if condition else ""
+        ask(database, f"CREATE TRIGGER broken BEFORE INSERT ON {table} {when} BEGIN SELECT RAISE(ABORT, 'broken'); END")
+    yield
+    ask(database, f"DROP TRIGGER broken ON {table}" if isinstance(database, str) else "DROP TRIGGER broken")
+
+
+@contextlib.contextmanager
+def held(database: Path | str) -> Iterator[None]:
+    """Let nobody else commit an event meanwhile."""
+    if isinstance(database, str):
+        with asyncio.Runner() as runner:
+            connection = runner.run(connect(database))
+            runner.run(connection.execute("BEGIN; LOCK TABLE audit_head"))
+            yield
+            runner.run(connection.close())
+        return
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as slow:
+        slow.execute("BEGIN IMMEDIATE")
+        yield
+        slow.execute("ROLLBACK")

@@ -42,6 +42,13 @@ class FakeTime:
         self.wall += seconds
 
 
+class MovedClock(DomainClock):
+    """A domain clock that the test moves: no server corrects it."""
+
+    def adjust(self, offset: float) -> None:
+        """Leave it as it is."""
+
+
 class LiveDaemon:
     """A daemon that serves from a thread until `stop`.
 
@@ -68,7 +75,7 @@ class LiveDaemon:
         ready, failed = threading.Event(), list[BaseException]()
 
         async def main() -> None:
-            clock = DomainClock(lambda: self.time.wall, lambda: self.time.mono)
+            clock = MovedClock(lambda: self.time.wall, lambda: self.time.mono)
             loaded = config.load(self.root, self._env, {})
             self.loop = asyncio.get_running_loop()
             self.daemon = Daemon(self.home, loaded, password=PASSWORD, clock=clock, stream_limits=self._streams)
@@ -128,9 +135,19 @@ class LiveDaemon:
         """Await what `work` returns on the daemon's own loop, e.g. `lambda d: d.parts.services.admin.mark_idle()`."""
         return asyncio.run_coroutine_threadsafe(work(self.daemon), self.loop).result(30)
 
+    @property
+    def where(self) -> dict[str, str]:
+        """What a command line needs to find the rows of this home."""
+        return {name: value for name, value in self._env.items() if name == "DAEMON_DATABASE_URL"}
+
+    @property
+    def database(self) -> Path | str:
+        """The file with the rows, or the address on a server."""
+        return self._env.get("DAEMON_DATABASE_URL") or self.home.database
+
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Read or change the rows themselves, past the daemon; `?` stands for values, times are Unix seconds."""
-        return engines.ask(self._env.get("DAEMON_DATABASE_URL") or self.home.database, sql, *values)
+        return engines.ask(self.database, sql, *values)
 
     def new_agent(self, name: str = "agent") -> str:
         """Register an agent and return its id."""

@@ -17,10 +17,6 @@ from daemon.stores.postgres.ledger import Ledger
 IDEMPOTENCY_SECONDS = 86_400
 
 
-class OvertakenError(Exception):
-    """A row appeared between two looks: the batch is run again."""
-
-
 def is_broad(scope: Scope) -> bool:
     """Return whether a change sees more than single rows by their keys, so that it runs in a batch of its own."""
     return bool(scope.pick or scope.active_agents or scope.suspended_by or scope.values or scope.channels)
@@ -41,11 +37,7 @@ async def begin(raw: Connection, scopes: Sequence[Scope], *, long: bool) -> None
 
 
 async def load(raw: Connection, scopes: Sequence[Scope], now: int) -> Ledger:
-    """Read what changes asked to see, in the one order of locks.
-
-    Raises:
-        OvertakenError: to be run again.
-    """
+    """Read what changes asked to see, in the one order of locks."""
     ledger = Ledger(now)
     # Shared by every transaction, and alone for who turns it: what is read here holds until the commit.
     ledger.values = await values.several(raw, {KILL_SWITCH, *(key for scope in scopes for key in scope.values)})
@@ -91,9 +83,8 @@ async def _load_sessions(raw: Connection, scopes: Sequence[Scope], ledger: Ledge
     named = {scope.session for scope in scopes if scope.session is not None}
     if named:
         for session in await sessions.lock(raw, named):
-            if session.agent_id not in ledger.agents:
-                raise OvertakenError
-            ledger.sessions[session.id] = session
+            if session.agent_id in ledger.agents:  # else it was created after the look at agents
+                ledger.sessions[session.id] = session
     if sealed := {scope.session for scope in scopes if scope.session is not None and scope.sealed_for is not None}:
         ledger.boxes = await sessions.boxes(raw, sealed)
 

@@ -7,13 +7,13 @@ from typing import TypeVar
 from daemon.domain.changes import Decide, Scope
 from daemon.domain.clock import Clock
 from daemon.domain.errors import DaemonError
-from daemon.domain.events import Event, Origin
+from daemon.domain.events import Origin
 from daemon.domain.facts.daemon import AuditArchived
 from daemon.domain.filters import SessionFilter
 from daemon.domain.kill_switch import KEY as KILL_SWITCH
 from daemon.domain.kill_switch import is_on
 from daemon.domain.pages import Page
-from daemon.domain.rows import Agent, Delivery, Session, TouchedConversation
+from daemon.domain.rows import Delivery, Session, TouchedConversation
 from daemon.domain.views import EngineStatus
 from daemon.stores.cache import SessionCache
 from daemon.stores.live import LiveSession
@@ -22,8 +22,9 @@ from daemon.stores.postgres.backup import back_up
 from daemon.stores.postgres.connection import Connection, Pool
 from daemon.stores.postgres.reads import Reads
 from daemon.stores.postgres.transaction import Change, Transaction, Written
+from daemon.stores.postgres.watch import Watch
 from daemon.stores.postgres.writer import Unit, Writer
-from daemon.stores.protocol import BackupFile, Chore, Elsewhere, Telling
+from daemon.stores.protocol import BackupFile, Elsewhere, Telling
 
 T = TypeVar("T")
 
@@ -38,8 +39,8 @@ class PostgresStore(Reads):
         pool: connections.
         clock: the domain clock.
         cache: sessions in memory.
-        instance: this daemon's id among those that share the database.
-        announce: called with events after their commit.
+        watch: hears what other daemons change.
+        instance: this daemon's id among those that send messages.
         failed: called with what kept a batch from being committed.
     """
 
@@ -48,9 +49,9 @@ class PostgresStore(Reads):
         pool: Pool,
         clock: Clock,
         cache: SessionCache,
+        watch: Watch,
         *,
         instance: str,
-        announce: Callable[[list[Event]], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         super().__init__(pool, clock)
@@ -60,17 +61,30 @@ class PostgresStore(Reads):
         self._writer = Writer(
             pool,
             clock,
-            instance,
-            committed_events=announce,
+            lambda: watch.instance,
+            committed_events=watch.announcer.committed,
             on_message=self._messages_wait,
             failed=self._lost,
         )
-        self.locked = False
+        self._watch = watch
         self.on_message: Callable[[], None] = lambda: None
         self.on_elsewhere: Callable[[Elsewhere], None] = lambda _: None
-        self.is_current = True
-        self.cached = cache.by_token
+        watch.on_message = self._messages_wait
+        watch.on_elsewhere = self._changed_elsewhere
         self.touch = cache.count
+        self.leads = watch.leads
+        self.follow = watch.announcer.follow
+        self.chores = watch.chores
+
+    @property
+    def locked(self) -> bool:
+        """Whether the kill switch is on."""
+        return self._watch.locked
+
+    @property
+    def is_current(self) -> bool:
+        """Whether what is in memory is known to be at most a second older than the rows."""
+        return self._watch.is_current
 
     @property
     def telling(self) -> Telling:
@@ -84,22 +98,30 @@ class PostgresStore(Reads):
     def _messages_wait(self) -> None:
         self.on_message()
 
+    def _changed_elsewhere(self, elsewhere: Elsewhere) -> None:
+        self.on_elsewhere(elsewhere)
+
     def _lost(self, cause: BaseException, perhaps_committed: bool) -> None:
         """Forget what may differ from what is stored."""
         if perhaps_committed:
-            self._cache.clear()
+            self._watch.rename()
         self._failed(cause)
 
     async def change(self, scope: Scope, decide: Decide[T], origin: Origin) -> T:
         """Run one change in the next batch."""
-        written = await self._writer.run(Unit[Written](Change(scope, decide, origin), self._committed))
+        since = self._cache.begin_load()
+        try:
+            change = Change(scope, decide, origin)
+            written = await self._writer.run(Unit[Written](change, lambda written: self._committed(written, since)))
+        finally:
+            self._cache.end_load(since)
         answer: T = written.outcome.answer
         return answer
 
-    def _committed(self, written: Written) -> None:
+    def _committed(self, written: Written, since: int) -> None:
         outcome, rows = written.outcome, written.rows
         if outcome.values is not None and KILL_SWITCH in outcome.values:
-            self.locked = is_on(outcome.values[KILL_SWITCH])
+            self._watch.switch(on=is_on(outcome.values[KILL_SWITCH]))
         if outcome.agent is not None:
             self._cache.put_agent(outcome.agent)
         for agent in outcome.agents:
@@ -108,25 +130,28 @@ class PostgresStore(Reads):
             self._cache.put(session)
         if outcome.session is not None:
             self._cache.put(outcome.session)
-        if outcome.new_session is not None and rows.agent is not None:
-            self._cache.add(outcome.new_session, rows.agent)
+        made, holder = outcome.new_session, rows.agent
+        # Word of what another daemon did to them since may have come before the answer to this commit.
+        if made is not None and holder is not None and self._cache.is_fresh(since, made.id, holder.id):
+            self._cache.add(made, holder)
+
+    def cached(self, token_hash: str) -> LiveSession | None:
+        """Return the session whose current token has this hash if it is in memory and may be trusted."""
+        return self._cache.by_token(token_hash) if self._watch.is_current else None
 
     async def live_by_token(self, token_hash: str) -> LiveSession | None:
         """Return the session whose current or previous token has this hash."""
-        return self._cache.by_token(token_hash) or await self._load_live(
-            lambda raw: sessions.live_by_token(raw, token_hash)
-        )
+        return self.cached(token_hash) or await self._load_live(lambda raw: sessions.live_by_token(raw, token_hash))
 
     async def live_by_id(self, session_id: str) -> LiveSession | None:
         """Return the session with this id."""
-        return self._cache.by_id(session_id) or await self._load_live(lambda raw: sessions.live_by_id(raw, session_id))
+        known = self._cache.by_id(session_id) if self._watch.is_current else None
+        return known or await self._load_live(lambda raw: sessions.live_by_id(raw, session_id))
 
-    async def _load_live(
-        self, read: Callable[[Connection], Awaitable[tuple[Session, Agent] | None]]
-    ) -> LiveSession | None:
+    async def _load_live(self, read: Callable[[Connection], Awaitable[sessions.Live | None]]) -> LiveSession | None:
         """Read a session and its agent into the cache; again if a commit overtook the reading."""
         while True:
-            since = self._cache.begin_load()
+            since, switches = self._cache.begin_load(), self._watch.switches()
             ids: tuple[str, ...] = ()
             try:
                 found = await self._pool.run(read)
@@ -135,8 +160,10 @@ class PostgresStore(Reads):
                 fresh = self._cache.end_load(since, *ids)
             if found is None:
                 return None
+            session, agent, locked = found
+            self._watch.settle(switches, on=locked)
             if fresh:
-                return self._cache.add(*found)
+                return self._cache.add(session, agent)
 
     async def reread(self, live: LiveSession) -> LiveSession | None:
         """Return a session as it stands, whoever used it since."""
@@ -252,15 +279,8 @@ class PostgresStore(Reads):
 
         await self._writer.run(Unit(work, long=True))
 
-    def chores(self) -> list[Chore]:
-        """Return nothing: the server looks after itself."""
-        return []
-
-    async def leads(self, worker: str) -> bool:
-        """Return whether it is for this daemon to run a task now."""
-        return True
-
     async def close(self) -> None:
         """Wait for what is queued, then let go of every connection."""
         await self._writer.idle()
+        await self._watch.close()
         await self._pool.close()

@@ -3,6 +3,7 @@
 import asyncpg
 
 from daemon.stores.postgres.migrate import LOOK_SECONDS, connected, in_one_line
+from daemon.stores.postgres.server_clock import offset
 
 
 async def newest_event_time(url: str) -> int:
@@ -17,6 +18,17 @@ async def newest_event_time(url: str) -> int:
                 "SELECT timestamp FROM audit_log ORDER BY id DESC LIMIT 1", timeout=LOOK_SECONDS
             )
     return int(found or 0)
+
+
+async def clock_offset(url: str) -> float:
+    """Return by how many seconds the server's clock is ahead of this machine's.
+
+    Raises:
+        MigrationError: it cannot be asked.
+    """
+    with in_one_line(url):
+        async with connected(url) as connection:
+            return await offset(connection)
 
 
 async def has_password(url: str) -> bool:

@@ -27,13 +27,13 @@ _SWITCH = number("value", KILL_SWITCH)
 
 # A transaction that is over at once. A daemon that is frozen in the middle of one must not hold up the others for long.
 _BEGIN = (
-    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = 800;"  # noqa: S608
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = 800;"
     f" SET LOCAL idle_in_transaction_session_timeout = 3000; SELECT pg_advisory_xact_lock_shared({_SWITCH})"
 )
 
 # One that takes its time; the kill switch's is alone, so that nothing else commits once it has looked.
 _BEGIN_LONG = (
-    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 60000;"  # noqa: S608
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 60000;"
     f" SELECT pg_advisory_xact_lock_shared({_SWITCH})"
 )
 _BEGIN_SWITCH = _BEGIN_LONG.replace("lock_shared", "lock")

@@ -4,13 +4,13 @@ import os
 from collections.abc import Callable
 
 from daemon.domain.clock import Clock
+from daemon.domain.errors import DaemonError
 from daemon.domain.events import Event
-from daemon.domain.kill_switch import KEY as KILL_SWITCH
-from daemon.domain.kill_switch import is_on
 from daemon.stores.cache import SessionCache
-from daemon.stores.postgres.connection import open_pool
+from daemon.stores.postgres.connection import ERRORS, open_pool, unavailable
 from daemon.stores.postgres.database import PostgresStore
 from daemon.stores.postgres.reasons import reason
+from daemon.stores.postgres.watch import Watch
 
 
 async def open_store(
@@ -35,14 +35,22 @@ async def open_store(
     Raises:
         DaemonError: STORAGE_UNAVAILABLE.
     """
-    pool = await open_pool(url)
+    pool, cache, name = await open_pool(url), SessionCache(cache_sessions, clock), instance or os.urandom(8).hex()
+    watch = Watch(url, name, pool=pool, cache=cache, clock=clock, announce=announce, report=report)
     store = PostgresStore(
         pool,
         clock,
-        SessionCache(cache_sessions, clock),
-        instance=instance or os.urandom(8).hex(),
-        announce=announce,
+        cache,
+        watch,
+        instance=name,
         failed=lambda error: report("storage.failed", operation="commit", reason=reason(error, url)),
     )
-    store.locked = is_on(await store.value(KILL_SWITCH))
+    try:
+        await watch.open()
+    except ERRORS as error:
+        await store.close()
+        raise unavailable(error) from error
+    except DaemonError:
+        await store.close()
+        raise
     return store

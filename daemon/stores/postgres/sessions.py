@@ -1,8 +1,8 @@
 """SQL of sessions."""
 
+import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
-from itertools import groupby
 from sys import intern
 from typing import Any
 
@@ -10,11 +10,16 @@ import msgspec
 
 from daemon.domain.changes import Pick, Scope
 from daemon.domain.filters import SessionFilter
+from daemon.domain.kill_switch import KEY as KILL_SWITCH
+from daemon.domain.kill_switch import is_on
 from daemon.domain.pages import Page
 from daemon.domain.rows import Agent, Session
 from daemon.stores.live import SealedAnswer
 from daemon.stores.postgres import agents
 from daemon.stores.postgres.connection import Connection
+
+AT_ONCE = 2_000
+"""Rows in one statement or one breath: the loop answers others in between."""
 
 _FIELDS = Session.__struct_fields__
 COLUMNS = ", ".join(_FIELDS)
@@ -23,7 +28,7 @@ _ACTIVITY = {"request_count", "last_activity", "used_generation"}
 _FIXED = {"id", "agent_id", "created_at", "created_by", "ttl_seconds", "absolute_expires_at"}
 _CHANGING = tuple(name for name in _FIELDS if name not in _ACTIVITY | _FIXED)
 _COUNTS = {"renewal_count", "max_renewals", "generation", "owner_rotated_generation", "idle_timeout"}
-_TYPES = {name: "bigint" for name in _COUNTS} | {
+_TYPES = dict.fromkeys(_COUNTS, "bigint") | {
     name: "timestamptz" for name in _CHANGING if name.endswith("_at") or name == "last_activity"
 }
 
@@ -33,9 +38,10 @@ _GET = f"SELECT {COLUMNS} FROM sessions WHERE id = $1"  # noqa: S608
 # Sessions by id, locked in the order of their ids.
 _LOCK = f"SELECT {COLUMNS} FROM sessions WHERE id = ANY($1::text[]) ORDER BY id FOR NO KEY UPDATE"  # noqa: S608
 
-# One session with its agent: by id, and by its current token or the one before.
+# One session with its agent and the kill switch: by id, and by its current token or the one before.
 _WITH_AGENT = (
     f"SELECT {', '.join(f's.{name}' for name in _FIELDS)}, {', '.join(f'a.{name}' for name in Agent.__struct_fields__)}"  # noqa: S608
+    f", (SELECT value FROM key_value_store WHERE key = '{KILL_SWITCH}')"
     " FROM sessions AS s JOIN agents AS a ON a.id = s.agent_id"
 )
 _LIVE_BY_ID = f"{_WITH_AGENT} WHERE s.id = $1"
@@ -79,13 +85,20 @@ _COUNT_OF_AGENTS = (
 # Sessions of status ACTIVE.
 _COUNT = f"SELECT count(*) FROM sessions WHERE {_ACTIVE.format(now='$1')}"  # noqa: S608
 
+# Other daemons store at least every second what was used, and their clocks differ by less than a minute: what seems
+# idle, or to come from the future, must do so by more than that.
+_GRACE = "interval '2 seconds'"
+_APART = "interval '1 minute'"
+
 _PICKS: dict[Pick, str] = {
     "of_agent": "agent_id = $2 AND revoked_at IS NULL",
     "every": "revoked_at IS NULL",
     "expired": f"{_UNMARKED} AND expires_at <= $2",
-    "idle_over": f"{_UNMARKED} AND expires_at > $2 AND {_IDLE_OVER.format(now='$2')}",
-    "quiet": "state = 'ACTIVE' AND revoked_at IS NULL AND coalesce(last_activity, created_at) <= $2",
-    "created_after_now": "created_at > $2 AND revoked_at IS NULL",
+    "idle_over": f"{_UNMARKED} AND expires_at > $2 AND {_IDLE_OVER.format(now=f'($2::timestamptz - {_GRACE})')}",
+    "quiet": (
+        f"state = 'ACTIVE' AND revoked_at IS NULL AND coalesce(last_activity, created_at) <= $2::timestamptz - {_GRACE}"
+    ),
+    "created_after_now": f"created_at > $2::timestamptz + {_APART} AND revoked_at IS NULL",
 }
 
 # Sessions that ended long ago, locked in the order of their ids and then deleted.
@@ -102,6 +115,10 @@ _STATUS = {
     "ACTIVE": _ACTIVE.format(now="$1"),
     "EXPIRED": f"revoked_at IS NULL AND NOT ({_ACTIVE.format(now='$1')})",
 }
+
+
+Live = tuple[Session, Agent, bool]
+"""A session, its agent, and whether the kill switch is on."""
 
 
 class Update(msgspec.Struct, frozen=True):
@@ -144,21 +161,21 @@ async def get(raw: Connection, session_id: str) -> Session | None:
     return to_session(row) if row else None
 
 
-async def live_by_id(raw: Connection, session_id: str) -> tuple[Session, Agent] | None:
-    """Return a session with its agent."""
+async def live_by_id(raw: Connection, session_id: str) -> Live | None:
+    """Return a session with its agent and the kill switch."""
     return _with_agent(await raw.fetchrow(_LIVE_BY_ID, session_id))
 
 
-async def live_by_token(raw: Connection, token_hash: str) -> tuple[Session, Agent] | None:
-    """Return the session whose current or previous token has this hash, with its agent."""
+async def live_by_token(raw: Connection, token_hash: str) -> Live | None:
+    """Return the session whose current or previous token has this hash, with its agent and the kill switch."""
     return _with_agent(await raw.fetchrow(_LIVE_BY_TOKEN, token_hash))
 
 
-def _with_agent(row: Sequence[Any] | None) -> tuple[Session, Agent] | None:
+def _with_agent(row: Sequence[Any] | None) -> Live | None:
     if row is None:
         return None
     values = tuple(row)
-    return to_session(values[: len(_FIELDS)]), agents.to_agent(values[len(_FIELDS) :])
+    return to_session(values[: len(_FIELDS)]), agents.to_agent(values[len(_FIELDS) : -1]), is_on(values[-1])
 
 
 async def lock(raw: Connection, session_ids: Collection[str]) -> list[Session]:
@@ -182,14 +199,23 @@ async def insert(raw: Connection, sessions: Iterable[Session]) -> None:
     await raw.executemany(_INSERT, map(msgspec.structs.astuple, sessions))
 
 
-async def update(raw: Connection, updates: Iterable[Update]) -> None:
+async def update(raw: Connection, updates: Collection[Update]) -> None:
     """Store what changed of sessions that are locked: one statement for all in which the same columns changed."""
-    changed = sorted(((update.columns, update) for update in updates), key=lambda pair: pair[0])
-    for columns, pairs in groupby(changed, key=lambda pair: pair[0]):
-        if columns:
-            alike = [update for _, update in pairs]
-            values = [[update.value(column) for update in alike] for column in columns]
-            await raw.execute(_update_sql(columns), [update.after.id for update in alike], *values)
+    plan = _plan(updates) if len(updates) < AT_ONCE else await asyncio.to_thread(_plan, updates)
+    for columns, alike in plan:
+        for start in range(0, len(alike), AT_ONCE):
+            some = alike[start : start + AT_ONCE]
+            values = [[update.value(column) for update in some] for column in columns]
+            await raw.execute(_update_sql(columns), [update.after.id for update in some], *values)
+
+
+def _plan(updates: Collection[Update]) -> list[tuple[tuple[str, ...], list[Update]]]:
+    """Return what changed by the columns in which it did, the ids of each in their order."""
+    plan: dict[tuple[str, ...], list[Update]] = {}
+    for update in sorted(updates, key=lambda one: one.after.id):
+        if columns := update.columns:
+            plan.setdefault(columns, []).append(update)
+    return list(plan.items())
 
 
 @lru_cache(maxsize=256)
@@ -234,7 +260,10 @@ async def pick(raw: Connection, scope: Scope, now: int) -> list[Session]:
         f" AND {chosen} ORDER BY id FOR NO KEY UPDATE"
     )
     limit = scope.limit if scope.limit >= 0 else None
-    return [to_session(row) for row in await raw.fetch(sql, limit, *values)]
+    rows = await raw.fetch(sql, limit, *values)
+    if len(rows) < AT_ONCE:
+        return [to_session(row) for row in rows]
+    return await asyncio.to_thread(lambda: [to_session(row) for row in rows])
 
 
 async def find(raw: Connection, which: SessionFilter, page: Page, now: int) -> list[Session]:

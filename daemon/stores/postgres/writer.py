@@ -10,7 +10,7 @@ import asyncpg
 from daemon.domain.clock import Clock
 from daemon.domain.errors import DaemonError
 from daemon.domain.events import Event
-from daemon.stores.postgres.changes import OvertakenError, is_broad
+from daemon.stores.postgres.changes import is_broad
 from daemon.stores.postgres.connection import ANSWER_TIMEOUT, ERRORS, Connection, Pool, unavailable
 from daemon.stores.postgres.transaction import Change, Transaction
 from daemon.stores.protocol import Telling
@@ -22,16 +22,11 @@ MAX_BATCH = 256
 _ATTEMPTS = 4
 """How often a transaction is run that ran into another's."""
 _SILENCES = 3
-"""Questions, one a second, that the server leaves unanswered before a long transaction is given up."""
+"""Questions in a row that the server leaves unanswered before a long transaction is given up."""
 _LONGEST = 3_600.0
 """Seconds; a long transaction ends by itself or with the server's silence."""
 
-_OVERTAKEN = (
-    OvertakenError,
-    asyncpg.SerializationError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.UniqueViolationError,
-)
+_OVERTAKEN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.UniqueViolationError)
 """What another daemon's commit caused: looked at again, it is decided on what that one stored."""
 
 
@@ -91,7 +86,7 @@ class Writer:
     Args:
         pool: connections.
         clock: gives each transaction its time.
-        instance: this daemon's id.
+        instance: returns this daemon's id.
         committed_events: called with a batch's events after its commit and after its waiters were answered.
         on_message: called after a commit that put something into the outbox.
         failed: called with what kept a batch from being committed, and whether it may have been all the same.
@@ -101,7 +96,7 @@ class Writer:
         self,
         pool: Pool,
         clock: Clock,
-        instance: str,
+        instance: Callable[[], str],
         *,
         committed_events: Callable[[list[Event]], None],
         on_message: Callable[[], None],
@@ -206,7 +201,7 @@ class Writer:
     async def _once(self, raw: Connection, batch: list[Unit[Any]], attempt: _Attempt) -> tuple[Transaction, list[Any]]:
         if attempt.committing:  # on a connection that was lost: what became of it nobody knows
             raise unavailable(ConnectionError("the connection was lost during a commit"))
-        tx = Transaction(raw, self._clock.now(), self.telling, self._instance)
+        tx = Transaction(raw, self._clock.now(), self.telling, self._instance())
         try:
             results = await _work(tx, batch)
             await tx.send_word()
@@ -222,7 +217,7 @@ class Writer:
         """Wait for what takes its time, for as long as the server answers others."""
         task, silences = asyncio.ensure_future(work), 0
         try:
-            while not (await asyncio.wait({task}, timeout=1))[0]:
+            while not (await asyncio.wait({task}, timeout=0 if silences else 1))[0]:
                 try:
                     await self._pool.run(_ask)
                     silences = 0
@@ -251,4 +246,6 @@ async def _work(tx: Transaction, batch: Sequence[Unit[Any]]) -> list[Any]:
 def _is_silence(error: BaseException) -> bool:
     """Return whether the server is away or hangs, so that running again what failed would only take as long again."""
     cause = error.__cause__ or error
+    if isinstance(cause, ValueError):  # what cannot be sent to the server is nobody's fault but the unit's
+        return False
     return isinstance(cause, OSError | asyncpg.PostgresConnectionError | asyncpg.InterfaceError | TimeoutError)

@@ -247,6 +247,9 @@ class SQLiteStore(Reads):
         """Return the checkpoints of the write-ahead log."""
         return [Chore("wal-checkpoint", self._checkpoint_seconds, self.checkpoint)]
 
+    def follow(self, after: int) -> None:
+        """Do nothing: there are no other daemons."""
+
     async def leads(self, worker: str) -> bool:
         """Return True: one daemon has the file."""
         return True

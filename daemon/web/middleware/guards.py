@@ -61,7 +61,7 @@ class OwnerGuard:
             ticket = bearer(header, TICKET_PREFIX) if header else None
             if ticket is None:
                 raise DaemonError(INVALID_MASTER_PASSWORD, "The master password is missing.")
-            owner.check_ticket(ticket, urgent=urgent)
+            await owner.check_ticket(ticket, urgent=urgent)
             about.ticket = ticket
         about.actor = "owner"
         await self._app(scope, receive, send)

@@ -43,12 +43,14 @@ async def stream_events(request: AnyRequest) -> Stream:
     """Stream every event; a stream that was opened with a ticket ends with the ticket."""
     position = await _last_seen(request)
     services, ticket = about(request).services, about(request).ticket
+    changes = services.owner.changes
 
     async def admits() -> bool:
-        if ticket is None:
-            return True
         try:
-            services.owner.check_ticket(ticket)
+            if ticket is None:
+                await services.owner.refresh()
+                return services.owner.changes == changes
+            await services.owner.check_ticket(ticket)
         except DaemonError as error:
             # Others who guess passwords must not end the owner's view of it.
             return error.kind is not INVALID_MASTER_PASSWORD
