@@ -8,7 +8,7 @@ import pytest
 
 from daemon.web.streams import StreamLimits
 from tests.support import postgres
-from tests.support.engines import Databases
+from tests.support.engines import Databases, drop_kept
 from tests.support.live import FakeTime, LiveDaemon
 
 
@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Tell what is decided at import about the option, and the marks."""
     config.addinivalue_line("markers", "both_engines: runs on SQLite and on PostgreSQL")
-    config.addinivalue_line("markers", "of_file: runs on SQLite alone")
+    config.addinivalue_line("markers", "one_engine: runs on SQLite alone")
     if config.getoption("--campaign"):
         os.environ["SESSION_CAMPAIGN"] = "1"
 
@@ -28,12 +28,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run on both engines what asks for it."""
     marked = metafunc.definition.get_closest_marker
-    if "engine" in metafunc.fixturenames and marked("both_engines") and not marked("of_file"):
+    if "engine" in metafunc.fixturenames and marked("both_engines") and not marked("one_engine"):
         metafunc.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
 
 
 def pytest_unconfigure() -> None:
     """Remove what the process made outside of temporary directories."""
+    drop_kept()
     postgres.drop_template()
 
 

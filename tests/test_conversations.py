@@ -12,9 +12,12 @@ import uvloop
 
 from daemon.config import ConfigError, load, shown
 from tests.support.daemon_process import DaemonProcess, wait_for
+from tests.support.engines import both_engines, one_engine
 from tests.support.http import load as send
 from tests.support.http import request
 from tests.support.live import PASSWORD, LiveDaemon
+
+pytestmark = both_engines
 
 ANTHROPIC = {"provider": "anthropic", "model": "claude-sonnet-4-5"}
 OPENAI = {"provider": "openai", "model": "gpt-5"}
@@ -233,6 +236,7 @@ def test_every_id_is_kept_as_it_is_and_no_two_are_mixed_up(live: LiveDaemon, age
     assert agent.get(path("a%2Ftouch")).status_code == agent.get(path("a")).status_code - 204
 
 
+@one_engine
 @pytest.mark.parametrize(
     "raw",
     ["x" * 257, quote("\U0001f600" * 257), "%00", "a%0Ab", "%7F", "%C2%85", "%E2%80%A8", "%E2%80%A9", "%ED%A0%80",
@@ -250,6 +254,7 @@ def test_a_bad_id_is_400_and_nothing_is_written(live: LiveDaemon, agent: httpx.C
     assert live.query("SELECT count(*) FROM conversations") == [(0,)]
 
 
+@one_engine
 @pytest.mark.parametrize(
     ("method", "raw", "status"),
     [
@@ -449,6 +454,7 @@ def test_the_password_of_an_address_is_never_shown(tmp_path: Path) -> None:
     assert shown(loaded.config)["conversations.url"] == "rediss://:***@cache:6380/1"
 
 
+@one_engine
 def test_a_full_disk_keeps_no_known_conversation_from_being_used(live: LiveDaemon, agent: httpx.Client) -> None:
     bind(agent)
 

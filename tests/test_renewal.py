@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from tests.support.engines import both_engines, of_file
+from tests.support.engines import both_engines, one_engine
 from tests.support.live import START, LiveDaemon
 
 pytestmark = both_engines
@@ -198,7 +198,7 @@ def test_rotate_after_renewal_forgets_the_sealed_answer(live: LiveDaemon) -> Non
     assert live.query("SELECT previous_token_hash, retry_answer FROM sessions") == [(None, None)]
 
 
-@of_file
+@one_engine
 def test_a_copy_of_the_database_file_alone_yields_no_usable_token(live: LiveDaemon, tmp_path: Path) -> None:
     """Whoever has the file has the signing secret too: a token made with it matches no row."""
     from daemon.crypto.tokens import TokenSigner, decode_secrets

@@ -202,4 +202,4 @@ SETTINGS = settings(
 TestSessionApi = SessionApi.TestCase
 TestSessionApi.settings = SETTINGS
 TestSharedSessionApi = SharedSessionApi.TestCase
-TestSharedSessionApi.settings = settings(SETTINGS, max_examples=60 if WHOLE else 4)
+TestSharedSessionApi.settings = settings(SETTINGS, max_examples=60 if WHOLE else 3)

@@ -17,16 +17,40 @@ from tests.support import postgres
 both_engines = pytest.mark.both_engines
 """Every test of the file that starts a daemon runs on SQLite and on PostgreSQL."""
 
-of_file = pytest.mark.of_file
-"""But for this one, which is about the file itself."""
+one_engine = pytest.mark.one_engine
+"""But for this one, which is about the file itself, or to which the engine makes no difference."""
 
 
 REFUSED = (sqlite3.IntegrityError, asyncpg.IntegrityConstraintViolationError)
 """What an engine raises when a rule of the schema is broken."""
 
 
+_kept = contextlib.ExitStack()
+_free: list[str] = []
+
+_EMPTY = """
+ALTER TABLE audit_log DISABLE TRIGGER ALL;
+DELETE FROM conversations; DELETE FROM sessions; DELETE FROM agents; DELETE FROM idempotency_keys;
+DELETE FROM audit_log; UPDATE audit_head SET id = 0, hash = repeat('0', 64);
+DELETE FROM notification_outbox; DELETE FROM notification_log; DELETE FROM answers; DELETE FROM notification_channels;
+DELETE FROM key_value_store;
+ALTER SEQUENCE notification_outbox_id_seq RESTART;
+ALTER TABLE audit_log ENABLE ALWAYS TRIGGER audit_log_refuses_update;
+ALTER TABLE audit_log ENABLE ALWAYS TRIGGER audit_log_refuses_delete;
+ALTER TABLE audit_log ENABLE ALWAYS TRIGGER audit_log_refuses_truncate;
+"""
+
+
+def drop_kept() -> None:
+    """Drop the databases that this process made for one test after the other."""
+    _free.clear()
+    _kept.close()
+
+
 class Databases:
-    """Where the daemons of one test have their rows: each home a database of its own.
+    """Where the daemons of one test have their rows: each home a database of its own, empty and migrated.
+
+    Those on the server are kept for later tests: emptying one takes a tenth of the time that making one takes.
 
     Args:
         engine: `sqlite` or `postgresql`.
@@ -35,19 +59,21 @@ class Databases:
     def __init__(self, engine: str) -> None:
         self._engine = engine
         self._urls: dict[Path, str] = {}
-        self._made = contextlib.ExitStack()
 
     def settings(self, home: Path) -> dict[str, str]:
         """Return the environment of the daemon of a home."""
         if self._engine == "sqlite":
             return {}
         if home not in self._urls:
-            self._urls[home] = self._made.enter_context(postgres.fresh_database())
+            self._urls[home] = _free.pop() if _free else _kept.enter_context(postgres.fresh_database())
         return {"DAEMON_DATABASE_URL": self._urls[home]}
 
     def close(self) -> None:
-        """Drop what was made."""
-        self._made.close()
+        """Empty what was used."""
+        for url in self._urls.values():
+            postgres.script(url, _EMPTY)
+            _free.append(url)
+        self._urls.clear()
 
 
 def ask(database: Path | str, sql: str, *values: Any) -> list[tuple[Any, ...]]:
