@@ -21,7 +21,7 @@ from daemon.log import Log
 from daemon.opening import Opening
 from daemon.services.kill_switch import KillSwitch
 from daemon.services.latch import Latch
-from daemon.startup import StartError, log_again, notify, step
+from daemon.startup import StartError, log_again, notify
 from daemon.web.envelope import Envelope
 from daemon.web.server import Server, bind_tcp, bind_unix
 from daemon.web.streams import StreamLimits
@@ -137,6 +137,7 @@ class Daemon:
             stream_limits=self._stream_limits,
             stop=self.stop_soon,
         )
+        step = self._opening.step
         self.parts = await step("load the secrets", wiring)
         await step("recover", self._recover())
         sockets = self._listen()
