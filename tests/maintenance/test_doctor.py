@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from daemon.home import Home
-from daemon.maintenance.doctor import CHECKS, FIRST, examine
+from daemon.maintenance.doctor import FIRST, OF_FILE, OF_HOME, examine
 from daemon.maintenance.findings import Finding, Patient
 from tests.maintenance.conftest import Past
 from tests.maintenance.test_restore import files, newer, orphaned, overwritten, tampered, text, write
@@ -41,7 +41,7 @@ def test_a_healthy_home_is_ok_in_every_check_and_is_left_as_it_was(healthy: Past
     before = files(healthy.root)
     found = examined(healthy.root)
     assert [finding for finding in found if finding.status != "ok" or finding.cure] == []
-    names = {check.__name__.removeprefix("check_").replace("_", "-") for check in (*FIRST, *CHECKS)}
+    names = {check.__name__.removeprefix("check_").replace("_", "-") for check in (*FIRST, *OF_HOME, *OF_FILE)}
     assert names <= {finding.name for finding in found}
     assert files(healthy.root) == before
 
