@@ -36,7 +36,6 @@ from daemon.services.sessions import Sessions
 from daemon.services.signing import SECRETS_KEY, Signing, load_secrets
 from daemon.services.summary import DailySummary
 from daemon.settings import Config, Notifications, Security
-from daemon.stores.conversations import EngineConversations
 from daemon.stores.protocol import ConversationStore, Elsewhere, Engine, Telling
 from daemon.web.application import make_app
 from daemon.web.context import Services
@@ -139,8 +138,9 @@ async def wire(
     loaded: Loaded,
     log: Log,
     store: Engine,
-    hasher: PasswordHasher,
+    bindings: ConversationStore,
     *,
+    hasher: PasswordHasher,
     bus: Bus,
     stream_limits: StreamLimits,
     stop: Callable[[str], None],
@@ -152,6 +152,7 @@ async def wire(
         loaded: the configuration.
         log: the structured log.
         store: the engine; it is initialised.
+        bindings: holds the conversations.
         hasher: verifies passwords.
         bus: wakes whoever waits for events.
         stream_limits: what live streams may take.
@@ -172,7 +173,6 @@ async def wire(
     latch = Latch(store)
     messages = _messages(home, config, store, log, latch)
     owner = await _owner(home, store, hasher, security)
-    bindings = EngineConversations(store, config.conversations.conversation_ttl)
     store.on_elsewhere = lambda changed: _doubt(changed, owner, signing, bindings)
     services = Services(
         owner=owner,
@@ -264,7 +264,7 @@ def _add_workers(parts: Parts, bus: Bus) -> None:
     workers.add("daily-summary", SUMMARY_SECONDS, services.summary.tell, exclusive=True)
     workers.add("retention", RETENTION_SECONDS, services.notifications.purge, exclusive=True)
     workers.add("audit-checkpoint", CHECKPOINT_SECONDS, lambda: log_checkpoint(parts))
-    for chore in store.chores():
+    for chore in (*store.chores(), *parts.bindings.chores()):
         workers.add(chore.name, chore.seconds, chore.run)
 
 

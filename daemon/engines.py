@@ -9,8 +9,10 @@ from daemon.domain.clock import Clock, DomainClock
 from daemon.domain.events import Event
 from daemon.home import Home
 from daemon.settings import Config
+from daemon.stores.conversations import EngineConversations
 from daemon.stores.migrate import MigrationError, migrate
-from daemon.stores.protocol import Engine
+from daemon.stores.protocol import ConversationStore, Engine, UnfitError
+from daemon.stores.redis.attachment import leave
 from daemon.stores.sqlite.opening import newest_event_time, open_store
 
 Report = Callable[..., None]
@@ -127,4 +129,39 @@ async def open_engine(
         checkpoint_seconds=settings.checkpoint_interval,
         announce=announce,
         failed=lambda error: report("storage.failed", operation="commit", reason=str(error)),
+    )
+
+
+async def open_conversations(store: Engine, config: Config, report: Report) -> ConversationStore:
+    """Open what holds the conversations: the engine, or Redis with the engine behind it.
+
+    Args:
+        store: the engine.
+        config: says which.
+        report: puts one line into the structured log.
+
+    Raises:
+        UnfitError: what is configured can never serve; in one line.
+        DaemonError: STORAGE_UNAVAILABLE.
+    """
+    settings = config.conversations
+    rows = EngineConversations(store, settings.conversation_ttl)
+    if not settings.url:
+        await leave(store)
+        return rows
+    try:
+        # The package is optional, and takes longer to load than everything else of the start.
+        from daemon.stores.redis.opening import open_conversations as open_redis  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "redis":
+            raise
+        install = "pip install 'agent-session-daemon[redis]'"
+        raise UnfitError(f"conversations.url needs the redis package: {install}") from None
+    return await open_redis(
+        store,
+        rows,
+        url=settings.url,
+        key_prefix=settings.key_prefix,
+        ttl=settings.conversation_ttl,
+        report=report,
     )

@@ -99,6 +99,13 @@ OPERATIONAL: dict[str, LogEvent] = {
     "answers.unreachable": _event(
         "warning", "A channel's service cannot be asked for the owner's answers.", "channelId", "reason"
     ),
+    "conversations.degraded": _event(
+        "warning", "Redis cannot be asked: the engine answers for conversations from now on.", "reason"
+    ),
+    "conversations.recovered": _event(
+        "info", "Redis answers for conversations again, and got what it had missed.", "copied"
+    ),
+    "conversations.replaced": _event("warning", "A key in Redis held what is no conversation; it was written over."),
     "log.dropped": _event(
         "warning", "Lines were lost: disk full, too many, or nobody reads stdout.", "count", "stdout"
     ),

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from daemon import __version__, app, config
+from daemon import __version__, app, config, engines
 from daemon.config import ConfigError, Loaded
 from daemon.domain.clock import DomainClock
 from daemon.domain.errors import DaemonError
@@ -21,7 +21,8 @@ from daemon.log import Log
 from daemon.opening import Opening
 from daemon.services.kill_switch import KillSwitch
 from daemon.services.latch import Latch
-from daemon.startup import StartError, log_again, notify
+from daemon.startup import EXIT_CONFIG, StartError, log_again, notify
+from daemon.stores.protocol import ConversationStore, UnfitError
 from daemon.web.envelope import Envelope
 from daemon.web.server import Server, bind_tcp, bind_unix
 from daemon.web.streams import StreamLimits
@@ -127,17 +128,19 @@ class Daemon:
 
     async def _start(self) -> None:
         await self._opening.open()
+        step = self._opening.step
+        bindings = await step("open the conversations", self._open_conversations())
         wiring = app.wire(
             self.home,
             self.loaded,
             self.log,
             self._opening.store,
-            self._opening.hasher,
+            bindings,
+            hasher=self._opening.hasher,
             bus=self._opening.bus,
             stream_limits=self._stream_limits,
             stop=self.stop_soon,
         )
-        step = self._opening.step
         self.parts = await step("load the secrets", wiring)
         await step("recover", self._recover())
         sockets = self._listen()
@@ -147,6 +150,14 @@ class Daemon:
         await step("record the start", self.parts.services.admin.record(started))
         self.parts.workers.start()
         self._announce()
+
+    async def _open_conversations(self) -> ConversationStore:
+        try:
+            bindings = await engines.open_conversations(self._opening.store, self.loaded.config, self.log.emit)
+        except UnfitError as error:
+            raise StartError(error.message, EXIT_CONFIG) from None
+        self._stack.push_async_callback(bindings.close)
+        return bindings
 
     async def _recover(self) -> None:
         """Log again what a crash kept from the log, follow the clock, and end what expired meanwhile."""

@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,8 +9,10 @@ import pytest
 
 from daemon.web.streams import StreamLimits
 from tests.support import postgres
+from tests.support.daemon_process import CHEAP as PROCESS_SETTINGS
 from tests.support.engines import Databases, drop_kept
-from tests.support.live import FakeTime, LiveDaemon
+from tests.support.live import CHEAP, FakeTime, LiveDaemon
+from tests.support.redis import shared
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -100,3 +103,14 @@ def own_cluster() -> Iterator[postgres.Cluster]:
     """A PostgreSQL server of the module's own, which may be stopped; a test leaves it running."""
     with postgres.own_cluster() as cluster:
         yield cluster
+
+
+@pytest.fixture(params=["engine", "redis"])
+def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Where every daemon of the test keeps its conversations."""
+    with contextlib.ExitStack() as stack:
+        settings = stack.enter_context(shared()) if request.param == "redis" else {}
+        for common in (CHEAP, PROCESS_SETTINGS):
+            for name, value in settings.items():
+                monkeypatch.setitem(common, name, value)
+        yield request.param

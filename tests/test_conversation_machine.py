@@ -1,16 +1,19 @@
 """A state machine of conversations: whatever is done in whatever order, the daemon and a plain dict agree."""
 
+import contextlib
 import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import redis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.support.live import LiveDaemon
+from tests.support.redis import SHARED, shared
 
 TTL = 600
 IDS = st.sampled_from(["a", "b", "a%2Ftouch"])
@@ -23,11 +26,16 @@ BASE = "/v1/conversations"
 class ConversationApi(RuleBasedStateMachine):
     """Two agents, a few ids, and time."""
 
+    def where(self) -> dict[str, str]:
+        """Return the settings that say where conversations are."""
+        return {}
+
     def __init__(self) -> None:
         super().__init__()
+        self.stack = contextlib.ExitStack()
         self.folder = Path(tempfile.mkdtemp())
         ttl = {"SESSION_TTL_SECONDS": str(TTL), "DAEMON_SERVER_SESSION_RPM": "0", "DAEMON_SERVER_GLOBAL_RPM": "0"}
-        self.live = LiveDaemon(self.folder / "home", **ttl)
+        self.live = LiveDaemon(self.folder / "home", **ttl, **self.where())
         made = [self.live.new_session(ttl=604_800) for _ in range(2)]
         self.tokens = [one["token"] for one in made]
         self.model: dict[tuple[int, str], dict[str, Any]] = {}
@@ -123,14 +131,31 @@ class ConversationApi(RuleBasedStateMachine):
         told = [event["type"] for event in self.live.events() if event["type"].startswith("CONVERSATION_")]
         verified = self.live.owner.get("/v1/admin/audit/verify").json()
         self.live.stop()
+        self.stack.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         assert told == self.facts
         assert verified["valid"], verified
 
 
+class ConversationApiOnRedis(ConversationApi):
+    """The same on a Redis that forgets now and then."""
+
+    def where(self) -> dict[str, str]:
+        settings = self.stack.enter_context(shared())
+        self.prefix = settings["DAEMON_CONVERSATIONS_KEY_PREFIX"]
+        return settings
+
+    @rule()
+    def forget(self) -> None:
+        plain = redis.Redis.from_url(SHARED)
+        for key in plain.scan_iter(f"{self.prefix}*"):
+            plain.delete(key)
+
+
 WHOLE = bool(os.environ.get("SESSION_CAMPAIGN"))
 TestConversationApi = ConversationApi.TestCase
-TestConversationApi.settings = settings(
+TestConversationApiOnRedis = ConversationApiOnRedis.TestCase
+TestConversationApi.settings = TestConversationApiOnRedis.settings = settings(
     max_examples=60 if WHOLE else 6,
     stateful_step_count=40 if WHOLE else 20,
     deadline=None,

@@ -17,7 +17,7 @@ from tests.support.http import load as send
 from tests.support.http import request
 from tests.support.live import PASSWORD, LiveDaemon
 
-pytestmark = both_engines
+pytestmark = [both_engines, pytest.mark.usefixtures("where")]
 
 ANTHROPIC = {"provider": "anthropic", "model": "claude-sonnet-4-5"}
 OPENAI = {"provider": "openai", "model": "gpt-5"}

@@ -57,6 +57,25 @@ def _require_live(rows: Rows, now: int) -> Conversation:
     return rows.conversation
 
 
+def begin(wanted: Conversation, now: int, ttl: int) -> Conversation:
+    """Return a conversation that begins now (Unix seconds) and is over after `ttl` seconds without use."""
+    return msgspec.structs.replace(
+        wanted, created_at=now, last_activity=now, expires_at=now + ttl, request_count=1, rebind_count=0
+    )
+
+
+def bound_fact(begun: Conversation) -> ConversationBound:
+    """Return the fact that a conversation began."""
+    return ConversationBound(
+        agent_id=begun.agent_id,
+        session_id=begun.session_id,
+        conversation_id=begun.conversation_id,
+        provider=begun.provider,
+        model=begun.model,
+        external_id=begun.external_id,
+    )
+
+
 def bind(rows: Rows, now: int, *, wanted: Conversation, ttl: int) -> Outcome[Bound]:
     """Return the conversation, and begin it where there is none or only an expired one; what is stored wins.
 
@@ -76,18 +95,8 @@ def bind(rows: Rows, now: int, *, wanted: Conversation, ttl: int) -> Outcome[Bou
             known, last_activity=now, expires_at=now + ttl, request_count=known.request_count + 1
         )
         return Outcome(answer=Bound(used, created=False), conversation=used)
-    begun = msgspec.structs.replace(
-        wanted, created_at=now, last_activity=now, expires_at=now + ttl, request_count=1, rebind_count=0
-    )
-    fact = ConversationBound(
-        agent_id=begun.agent_id,
-        session_id=begun.session_id,
-        conversation_id=begun.conversation_id,
-        provider=begun.provider,
-        model=begun.model,
-        external_id=begun.external_id,
-    )
-    return Outcome(answer=Bound(begun, created=True), conversation=begun, facts=(fact,))
+    begun = begin(wanted, now, ttl)
+    return Outcome(answer=Bound(begun, created=True), conversation=begun, facts=(bound_fact(begun),))
 
 
 def rebind(rows: Rows, now: int, *, change: Rebinding) -> Outcome[Conversation]:

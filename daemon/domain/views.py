@@ -170,9 +170,9 @@ class Swept(View):
 
 
 class Check(View):
-    """One part of the daemon's health."""
+    """One part of the daemon's health; degraded: it does its work in another way."""
 
-    status: Literal["ok", "failed"]
+    status: Literal["ok", "degraded", "failed"]
     detail: str | None = None
 
 

@@ -74,6 +74,8 @@ class Admin:
     async def health(self) -> Health:
         """Return whether the daemon can do its work, and the part that fails if it cannot; never raises."""
         checks = {"database": await self._check_database(), "workers": self._check_workers()}
+        if (bindings := self._bindings.check()) is not None:
+            checks["conversations"] = bindings
         engine = await self._store.status()
         failed = any(check.status == "failed" for check in checks.values())
         return Health(

@@ -13,7 +13,8 @@ from daemon.domain.conversations import Bound, Rebinding
 from daemon.domain.errors import DaemonError
 from daemon.domain.events import Origin
 from daemon.domain.rows import Conversation, ConversationKey, TouchedConversation
-from daemon.stores.protocol import Elsewhere, Store
+from daemon.domain.views import Check
+from daemon.stores.protocol import Chore, Elsewhere, Store
 
 T = TypeVar("T")
 
@@ -131,6 +132,17 @@ class EngineConversations:
             self._rows.pop(key, None)
         if elsewhere.everything:
             self._rows.clear()
+
+    def chores(self) -> list[Chore]:
+        """Return what is to be done again and again: nothing but `flush`."""
+        return []
+
+    def check(self) -> Check | None:
+        """Return how what stands in front of the engine does: nothing does."""
+        return None
+
+    async def close(self) -> None:
+        """Let go of what stands in front of the engine: nothing does."""
 
     def _turn(self, key: ConversationKey) -> _Turn:
         turn = self._turns.get(key)

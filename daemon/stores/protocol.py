@@ -24,7 +24,7 @@ from daemon.domain.rows import (
     Session,
     TouchedConversation,
 )
-from daemon.domain.views import Backlog, ChainHead, EngineStatus, ProviderCount
+from daemon.domain.views import Backlog, ChainHead, Check, EngineStatus, ProviderCount
 from daemon.stores.live import LiveSession, SealedAnswer
 
 T = TypeVar("T")
@@ -57,6 +57,18 @@ class Elsewhere(msgspec.Struct, frozen=True):
     values: tuple[str, ...] = ()
     conversations: tuple[ConversationKey, ...] = ()
     everything: bool = False
+
+
+class UnfitError(Exception):
+    """What is configured can never serve.
+
+    Args:
+        message: one line that says what to do.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
 
 
 class Chore(msgspec.Struct, frozen=True):
@@ -338,4 +350,16 @@ class ConversationStore(Protocol):
 
     def forget(self, elsewhere: Elsewhere) -> None:
         """Drop from memory what other daemons changed."""
+        ...
+
+    def chores(self) -> list[Chore]:
+        """Return what is to be done again and again."""
+        ...
+
+    def check(self) -> Check | None:
+        """Return how what stands in front of the engine does; None if nothing does."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what stands in front of the engine."""
         ...

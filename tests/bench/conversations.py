@@ -27,10 +27,12 @@ def conversations(root: Path, *, rounds: int, reads: int, many: int) -> list[Row
     with serving(small) as one, serving(large) as other:
         for server, some in ((one, few), (other, lots[-FEW:])):
             server.measure(binds(some, 2 * FEW))
+        pair = [("few", one, few), ("many", other, lots[-FEW:])]
         for _ in range(rounds):
             samples["bare"].append(one.measure([request("GET", "/bench/bare")] * reads))
-            samples["few"].append(one.measure(binds(few, reads)))
-            samples["many"].append(other.measure(binds(lots[-FEW:], reads)))
+            for name, server, some in pair:
+                samples[name].append(server.measure(binds(some, reads)))
+            pair.reverse()  # whatever else the machine does meanwhile favours neither
         before = resident(other)
         for _ in range(rounds):
             samples["random"].append(other.measure(binds(chosen.sample(lots, min(reads, many)), reads)))

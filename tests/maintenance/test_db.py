@@ -74,7 +74,7 @@ def test_an_empty_table_is_an_empty_list_and_an_unknown_one_exits_2_with_the_kno
     assert cli(past.root, "db", "export", "notification_log", "--format", "json").json() == []
     assert cli(past.root, "db", "export", "notification_log").out.startswith("id,channel_id,event")
     ended = cli(past.root, "db", "export", "sqlite_master")
-    assert (ended.code, "audit_log, idempotency_keys" in ended.err) == (2, True)
+    assert (ended.code, "audit_log, conversations, idempotency_keys" in ended.err) == (2, True)
 
 
 def test_a_running_daemon_is_looked_at_too(past: Past) -> None:
