@@ -1,5 +1,6 @@
 """The doctor: every check in order, up or down, nothing changed."""
 
+import importlib.util
 import inspect
 import sqlite3
 
@@ -55,9 +56,25 @@ OF_SERVER: tuple[Check, ...] = (check_database_server, home_checks.check_backups
 """What is asked of a PostgreSQL database."""
 
 
+async def check_conversations(patient: Patient) -> list[Finding]:
+    """Look at the Redis of the conversations with what is installed for it."""
+    if importlib.util.find_spec("redis") is None:
+        install = "run: pip install 'agent-session-daemon[redis]'"
+        return [failed("conversations", "conversations.url needs the redis package", install)]
+    # Imported here: what nobody uses need not be installed.
+    from daemon.maintenance.redis_checks import examine as examine_redis  # noqa: PLC0415
+
+    return await examine_redis(patient)
+
+
+OF_REDIS: tuple[Check, ...] = (check_conversations,)
+"""What is asked where conversations are in Redis."""
+
+
 def checks(patient: Patient) -> tuple[Check, ...]:
     """Return every check but the first ones, in the order in which its findings are shown."""
-    return OF_HOME + (OF_SERVER if patient.config.database.kind == "postgresql" else OF_FILE)
+    of_database = OF_SERVER if patient.config.database.kind == "postgresql" else OF_FILE
+    return OF_HOME + of_database + (OF_REDIS if patient.config.conversations.url else ())
 
 
 async def examine(patient: Patient) -> list[Finding]:
