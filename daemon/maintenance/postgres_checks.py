@@ -24,7 +24,7 @@ SLOW_SECONDS = 0.1
 """A change asks several questions, and has a second for all of them."""
 NEEDED = POOL + 3
 """Connections of a daemon: those of its pool, two on which it hears and leads, and one for a backup."""
-_STATEMENT_SECONDS = 60.0
+_STATEMENT_SECONDS = 10.0
 
 _SERVER_LOG = "look at the server's log"
 _BACK = "put a backup into an empty database: daemon db copy --from sqlite://FILE --to postgresql://…"
