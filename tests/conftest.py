@@ -29,9 +29,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run on both engines what asks for it."""
+    """Run on both engines what asks for it, and with conversations in Redis what asks where they are."""
     marked = metafunc.definition.get_closest_marker
-    if "engine" in metafunc.fixturenames and marked("both_engines") and not marked("one_engine"):
+    names = metafunc.fixturenames
+    if "where" in names and "engine" in names and not marked("one_engine"):
+        places = [("sqlite", "engine"), ("postgresql", "engine"), ("postgresql", "redis")]
+        metafunc.parametrize(("engine", "where"), places, indirect=True)
+    elif "where" in names:
+        metafunc.parametrize("where", ["engine", "redis"], indirect=True)
+    elif "engine" in names and marked("both_engines") and not marked("one_engine"):
         metafunc.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
 
 
@@ -105,7 +111,7 @@ def own_cluster() -> Iterator[postgres.Cluster]:
         yield cluster
 
 
-@pytest.fixture(params=["engine", "redis"])
+@pytest.fixture
 def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Where every daemon of the test keeps its conversations."""
     with contextlib.ExitStack() as stack:

@@ -196,6 +196,7 @@ def test_a_suspended_agent_is_refused_until_activated_and_gets_no_session(live: 
     client = live.agent(made["token"])
     assert client.get("/v1/session").status_code == 200
     for _ in range(2):
+        assert live.owner.post(f"/v1/agents/{agent}/suspend", json={"reason": "\0"}).status_code == 400
         suspended = live.owner.post(f"/v1/agents/{agent}/suspend", json={"reason": "odd"})
         assert (suspended.status_code, suspended.json()["suspensionReason"]) == (200, "odd")
     refused = client.get("/v1/session")

@@ -12,12 +12,12 @@ import uvloop
 
 from daemon.config import ConfigError, load, shown
 from tests.support.daemon_process import DaemonProcess, wait_for
-from tests.support.engines import both_engines, one_engine
+from tests.support.engines import one_engine
 from tests.support.http import load as send
 from tests.support.http import request
 from tests.support.live import PASSWORD, LiveDaemon
 
-pytestmark = [both_engines, pytest.mark.usefixtures("where")]
+pytestmark = pytest.mark.usefixtures("where")
 
 ANTHROPIC = {"provider": "anthropic", "model": "claude-sonnet-4-5"}
 OPENAI = {"provider": "openai", "model": "gpt-5"}

@@ -10,11 +10,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from daemon.cli import offline
 from daemon.config import load
 from daemon.home import Home
+from daemon.running import Daemon
+from daemon.startup import StartError
+from daemon.stores.postgres.connection import unavailable
 from tests.stores.postgres_help import refusal
 from tests.support.daemon_process import PASSWORD, cli, environment
 from tests.support.postgres import Cluster, ask, named, own_cluster, script
@@ -142,6 +146,28 @@ def test_a_silent_server_ends_the_start_in_a_few_seconds_and_nobody_is_asked_for
         assert SECRET not in text
         assert ESCAPED not in text
         assert "Traceback" not in text
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (TimeoutError(), "(the server does not answer in time; look at host, port and firewall, "),
+        (ConnectionRefusedError(111, "refused"), "(nothing listens there; start the server, "),
+        (asyncpg.TooManyConnectionsError("sorry"), "(sorry; raise the server's max_connections)"),
+    ],
+)
+async def test_a_step_that_the_server_does_not_let_happen_says_why(tmp_path: Path, cause: Exception, said: str) -> None:
+    loaded = load(tmp_path, {"DAEMON_DATABASE_URL": f"postgresql://u:{ESCAPED}@h/n"}, {})
+    opening = Daemon(Home(tmp_path), loaded)._opening
+
+    async def fail() -> None:
+        raise unavailable(cause)
+
+    with pytest.raises(StartError) as refused:
+        await opening.step("open the database", fail())
+    assert refused.value.message.startswith("could not open the database: ")
+    assert said in refused.value.message
 
 
 def test_init_says_what_is_wrong_before_it_asks_for_a_password(tmp_path: Path, guarded: Cluster) -> None:

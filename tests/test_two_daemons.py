@@ -15,10 +15,11 @@ import pytest
 from tests.support.daemon_process import PASSWORD, cli, wait_for
 from tests.support.http import Answer, load, request, spread
 from tests.support.live import FakeTime, LiveDaemon
-from tests.support.owner import CHANNELS, WEBHOOK_SECRET, webhook
+from tests.support.owner import CHANNELS, WEBHOOK_SECRET, telegram, webhook
 from tests.support.pair import Pair, Site, refused_after
 from tests.support.postgres import fresh_database
 from tests.support.proxy import Proxy
+from tests.support.services.telegram import FakeTelegram
 from tests.support.services.webhook import FakeWebhook
 from tests.support.streams import Follower
 
@@ -442,3 +443,26 @@ def test_a_token_that_was_superseded_and_used_on_one_is_reused_on_the_other(
     a.call(lambda daemon: daemon.parts.store.flush())
     assert old.put(f"/v1/sessions/{session['id']}/renew").json()["code"] == "TOKEN_REUSED"
     assert a.agent(renewed.json()["token"]).get("/v1/session").status_code == 401
+
+
+def test_answers_are_awaited_by_one_daemon_and_by_the_other_once_that_is_gone(own_pair: Callable[..., Pair]) -> None:
+    pair = own_pair()
+    with FakeTelegram() as phone:
+        assert pair.b.owner.post(CHANNELS, json=telegram(phone, events=["SESSION_REVOKED"])).status_code == 201
+        pair.b.owner.delete(f"/v1/sessions/{pair.b.new_session()['id']}").raise_for_status()
+        phone.wait(lambda: _polls(phone) > 0)
+        # The server ends the connection with A's locks: whoever takes them, the other one stops listening.
+        pair.ask(
+            "SELECT pg_terminate_backend(l.pid) FROM pg_locks AS l WHERE locktype = 'advisory' AND database ="
+            " (SELECT oid FROM pg_database WHERE datname = current_database()) AND classid <> 0 AND objsubid = 2"
+        )
+        wait_for(lambda: {frozenset(_led(site)) for site in (pair.a, pair.b)} == {frozenset(), frozenset(EXCLUSIVE)})
+        leading, other = (pair.a, pair.b) if _led(pair.a) else (pair.b, pair.a)
+        polled = _polls(phone)
+        leading.kill9()
+        phone.wait(lambda: _polls(phone) > polled, 5)
+        wait_for(lambda: _led(other) == EXCLUSIVE)
+
+
+def _polls(phone: FakeTelegram) -> int:
+    return sum(one.path.endswith("/getUpdates") for one in phone.requests)

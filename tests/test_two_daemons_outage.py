@@ -134,3 +134,13 @@ def _current(pair: Pair) -> Any:
             assert seqs == sorted(set(seqs)), "an event is twice in the log, or out of order"
             return False
     return True
+
+
+def test_a_daemon_stops_although_its_server_hangs(pair: Pair, own_cluster: Cluster) -> None:
+    own_cluster.freeze()
+    try:
+        began = time.monotonic()
+        assert pair.b.stop() == 0
+        assert time.monotonic() - began < 10
+    finally:
+        own_cluster.thaw()

@@ -32,7 +32,7 @@ class _Address(click.ParamType[str]):
 @click.option("--to", "target", type=_Address(), required=True, metavar="URL", help="Empty, or an older copy of it.")
 @base.json_option
 def copy(source: str, target: str, as_json: bool) -> None:
-    """Copy everything from one database to another, proved equal; no daemon may run on either (exit 5: one does).
+    """Copy everything from one database to another, and prove both equal; no daemon may run on either.
 
     URL is sqlite:///ABSOLUTE/PATH or postgresql://[USER@]HOST[:PORT]/NAME. A password in it can be seen by others on
     this machine while the command runs: put it into PGPASSWORD or ~/.pgpass instead. It may be repeated after whatever
@@ -55,7 +55,9 @@ def copy(source: str, target: str, as_json: bool) -> None:
     note(f"{done.source} is as it was, and {done.backup} holds the same")
     note("start the daemon on the new database alone: set database.url, or DAEMON_DATABASE_URL")
     if done.channels:
-        note(f"{done.channels} notification channels are sealed: daemons of other homes need {home.seal_key_file} too")
+        note(
+            f"notification channels ({done.channels}) are sealed: daemons of other homes need {home.seal_key_file} too"
+        )
 
 
 class _Lines:

@@ -15,7 +15,7 @@ from daemon.maintenance.findings import Finding, Findings, Patient, failed, ok, 
 from daemon.services.shared_key import FINGERPRINT_KEY
 from daemon.stores.migrate import MigrationError, latest_version
 from daemon.stores.postgres import copying, examination, notifications, values
-from daemon.stores.postgres.connection import ERRORS, POOL, Connection, connect
+from daemon.stores.postgres.connection import CONNECT_TIMEOUT, ERRORS, POOL, Connection, connect
 from daemon.stores.postgres.migrate import MAINTENANCE, accepted_version, refuse_older
 from daemon.stores.postgres.reasons import place, reason
 from daemon.stores.postgres.server_clock import SKEW_SECONDS, offset
@@ -49,7 +49,12 @@ async def examine(patient: Patient) -> list[Finding]:
     """Look at everything that can be seen of the database; changes nothing."""
     url = patient.config.database.url
     try:
-        connection = await connect(url, command_timeout=_STATEMENT_SECONDS, name=MAINTENANCE)
+        connection = await connect(
+            url,
+            seconds=CONNECT_TIMEOUT,
+            command_timeout=_STATEMENT_SECONDS,
+            settings={"application_name": MAINTENANCE},
+        )
     except ERRORS as error:
         return [told("database", f"{place(url)}: {reason(error, url)}", "correct database.url")]
     try:

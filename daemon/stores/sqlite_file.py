@@ -78,6 +78,8 @@ def is_open_elsewhere(path: Path) -> bool:
     Raises:
         OSError: it cannot be opened.
     """
+    if not os.access(path, os.W_OK):  # then no daemon of ours can work with it
+        return False
     with path.open("r+b") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, _SHARED_SIZE, _SHARED_FIRST)

@@ -15,6 +15,7 @@ from pathlib import Path
 import uvloop
 
 from tests.bench.conversations import conversations
+from tests.bench.elsewhere import elsewhere
 from tests.bench.measure import (
     CONNECTIONS,
     REPOSITORY,
@@ -201,6 +202,7 @@ def main(arguments: Sequence[str]) -> int:
             lambda: under_attack(root / "attack", rounds=rounds, reads=reads, guesses=1 if quick else 6),
             lambda: starting(root / "empty", root / "large", rounds=min(rounds, 5)),
             lambda: streams(root / "streams", rounds=min(rounds, 3), seconds=1 if quick else 10),
+            lambda: elsewhere(root / "elsewhere", rounds=10 if quick else 200),
             lambda: memory(root / "memory", requests=requests, sessions=sessions, idle_seconds=1 if quick else 5),
         ]
         rows = [row for part in parts for row in part()]

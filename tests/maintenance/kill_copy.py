@@ -1,9 +1,9 @@
 """Driver of the kill test: copies, each ended by a signal before another step.
 
 Usage: kill_copy.py HOME SOURCE TARGET OTHER SIGNAL POINTS LAST. OTHER is an empty database like TARGET, which tells how
-many steps there are: of them POINTS are tried, and the LAST ones all, where the target becomes another. Prints as JSON, for each point tried, how many sessions the target had after it and how many files the
-home's backups; all begins with nothing there. A step is a statement of either engine, or a file that is opened, linked,
-renamed or removed.
+many steps there are: of them POINTS are tried, and the LAST ones all, where the target becomes another. Prints as JSON,
+for each point tried, how many sessions the target had after it and how many files the home's backups; all begins with
+nothing there. A step is a statement of either engine, or a file that is opened, linked, renamed or removed.
 """
 
 import json
@@ -79,16 +79,16 @@ def sessions(url: str) -> int:
     return int(ask(path, "SELECT count(*) FROM sessions")[0][0]) if path.exists() else 0
 
 
-def main(where: str, source: str, target: str, other: str, number: str, points: str, last: str) -> None:
+def main(home: Home, source: str, target: str, other: str, numbers: list[str]) -> None:
     """Try each point in turn, up to the first after which the target is the other."""
-    home = Home.resolve(Path(where), {})
-    total = attempt(home, source, other, int(number), 0)
+    number, points, last = map(int, numbers)
+    total = attempt(home, source, other, number, 0)
     for file in home.backups.iterdir():
         file.unlink()
     seen = []
-    dense = total - int(last)
-    for deadly in [*range(1, dense, dense // int(points)), *range(dense, total + 1)]:
-        attempt(home, source, target, int(number), deadly)
+    dense = total - last
+    for deadly in [*range(1, dense, dense // points), *range(dense, total + 1)]:
+        attempt(home, source, target, number, deadly)
         seen.append((sessions(target), len([one for one in home.backups.iterdir() if one.suffix == ".db"])))
         if seen[-1][0]:
             break
@@ -96,4 +96,4 @@ def main(where: str, source: str, target: str, other: str, number: str, points: 
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(Home.resolve(Path(sys.argv[1]), {}), *sys.argv[2:5], sys.argv[5:])

@@ -157,8 +157,9 @@ def test_there_and_back_again_every_row_is_the_same(history: History, empty_data
     assert Path(str(there.backup)).stat().st_mode & 0o777 == 0o600
     head = postgres.ask(empty_database_url, "SELECT id, hash FROM audit_head")
     assert head == [(there.head.seq, there.head.hash)] == [before["audit_log"][-1][:1] + before["audit_log"][-1][-1:]]
-    last = "INSERT INTO notification_outbox (seq, event, level, created_at, next_attempt_at) VALUES (1, 'E', 'INFO', $1, $1)"
-    assert postgres.ask(empty_database_url, f"{last} RETURNING id", NOW) == [(42,)]
+    columns, values = "seq, event, level, created_at, next_attempt_at", "1, 'E', 'INFO', $1, $1"
+    another = f"INSERT INTO notification_outbox ({columns}) VALUES ({values}) RETURNING id"
+    assert postgres.ask(empty_database_url, another, NOW) == [(42,)]
     postgres.ask(empty_database_url, "DELETE FROM notification_outbox WHERE id = 42")
     back = copied(history.home, empty_database_url, address(tmp_path / "back.db"))
     assert (back.head, back.tables, rows(tmp_path / "back.db")) == (there.head, there.tables, before)

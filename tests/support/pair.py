@@ -87,17 +87,13 @@ class Pair:
 
 
 def refused_after(accepted: Callable[[], bool], since: float, seconds: float = 3) -> float:
-    """Return how many seconds after `since` the last request was sent that was still accepted; 0 if there is none.
+    """Return how many seconds after `since` the first request that is refused was answered.
 
     Args:
         accepted: sends a request.
         since: monotonic seconds.
         seconds: within which there must be a refusal.
     """
-    last = since
-    while True:
-        sent = time.monotonic()
-        if not accepted():
-            return last - since
-        last = sent
-        assert sent - since < seconds, "it is still accepted"
+    while accepted():
+        assert time.monotonic() - since < seconds, "it is still accepted"
+    return time.monotonic() - since

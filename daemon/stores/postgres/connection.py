@@ -56,9 +56,8 @@ def unavailable(cause: BaseException) -> DaemonError:
 async def connect(
     url: str,
     *,
-    seconds: float = CONNECT_TIMEOUT,
+    seconds: float = ANSWER_TIMEOUT,
     command_timeout: float | None = None,
-    name: str = DAEMON,
     settings: Mapping[str, str] | None = None,
 ) -> Connection:
     """Open a connection on which timestamptz is Unix seconds, rounded down, in both directions.
@@ -67,7 +66,6 @@ async def connect(
         url: `postgresql://…`, with a password or without.
         seconds: until the connection must be there.
         command_timeout: seconds a statement may take; None is no limit.
-        name: what the server shows as `application_name`.
         settings: of the server, for this connection.
 
     Raises:
@@ -78,7 +76,7 @@ async def connect(
             url,
             timeout=seconds,
             command_timeout=command_timeout,
-            server_settings={"application_name": name, **(settings or {})},
+            server_settings={"application_name": DAEMON, **(settings or {})},
         )
         try:
             await connection.set_type_codec(
@@ -161,7 +159,7 @@ class Pool:
         if held is not None and not fresh and not held.is_closed():
             return held
         self._drop(held)
-        opening = asyncio.ensure_future(connect(self.url, settings=self._settings))
+        opening = asyncio.ensure_future(connect(self.url, seconds=CONNECT_TIMEOUT, settings=self._settings))
         self._opening.add(opening)
         try:
             opened = await asyncio.shield(opening)

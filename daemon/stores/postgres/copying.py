@@ -19,7 +19,10 @@ from daemon.stores.sqlite.copying import BATCH
 from daemon.stores.tables import TABLES, Advance, Row, Summing, Sums, Table
 
 STATEMENT_SECONDS = 600.0
-"""A server that hangs for so long is given up; no statement of a copy takes as long."""
+"""A server that hangs for so long is given up; no other statement of a copy takes as long."""
+
+_COPY_SECONDS = 86_400.0
+"""One COPY is one statement, however many rows it has."""
 
 _NAMES = ", ".join(table.name for table in TABLES)
 
@@ -175,7 +178,10 @@ async def replace(connection: Connection, file: sqlite3.Connection, newest: Chai
     for table in TABLES:
         try:
             await connection.copy_records_to_table(
-                table.name, records=_records(file, table, advance), columns=table.columns
+                table.name,
+                records=_records(file, table, advance),
+                columns=table.columns,
+                timeout=_COPY_SECONDS,
             )
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, OverflowError, TypeError) as error:
             raise UnfitError(_unfit(table, error)) from error

@@ -17,7 +17,7 @@ from daemon.stores.migration_files import (
     load,
     verify,
 )
-from daemon.stores.postgres.connection import ERRORS, Connection, connect
+from daemon.stores.postgres.connection import CONNECT_TIMEOUT, ERRORS, Connection, connect
 from daemon.stores.postgres.reasons import place, reason
 
 MAINTENANCE = "agent-session-daemon maintenance"
@@ -131,20 +131,19 @@ def in_one_line(url: str) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def connected(
-    url: str, *, command_timeout: float | None = None, name: str = MAINTENANCE
-) -> AsyncIterator[Connection]:
+async def connected(url: str, *, command_timeout: float | None = None) -> AsyncIterator[Connection]:
     """Open a connection for a while.
 
     Args:
         url: of the database.
         command_timeout: seconds a statement may take; None is no limit.
-        name: what the server shows as `application_name`.
 
     Raises:
         MigrationError: the server is too old; else as `connect`.
     """
-    connection = await connect(url, command_timeout=command_timeout, name=name)
+    connection = await connect(
+        url, seconds=CONNECT_TIMEOUT, command_timeout=command_timeout, settings={"application_name": MAINTENANCE}
+    )
     try:
         refuse_older(url, connection.get_server_version().major)
         yield connection

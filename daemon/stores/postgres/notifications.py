@@ -131,7 +131,14 @@ async def settle(raw: Connection, settled: Settled, now: int) -> None:
 
 async def log(raw: Connection, attempts: Iterable[Attempt]) -> None:
     """Record attempts."""
-    await raw.executemany(_LOG, map(msgspec.structs.astuple, attempts))
+    await raw.executemany(_LOG, [msgspec.structs.astuple(_storable(attempt)) for attempt in attempts])
+
+
+def _storable(attempt: Attempt) -> Attempt:
+    """What a service says of a failure may hold anything; PostgreSQL stores no NUL."""
+    if attempt.error is None or "\0" not in attempt.error:
+        return attempt
+    return msgspec.structs.replace(attempt, error=attempt.error.replace("\0", "\ufffd"))
 
 
 async def find_attempts(raw: Connection, which: AttemptFilter, page: Page) -> list[Attempt]:

@@ -7,7 +7,7 @@ from daemon.domain.views import ChainHead
 from daemon.stores.sqlite import events
 from daemon.stores.tables import TABLES, Advance, Row, Summing, Sums, Table
 
-BATCH = 1_000
+BATCH = 500
 """Rows that are held in memory at a time."""
 
 # What the event after, or itself, says of an event: its hash, archived or not.
