@@ -151,6 +151,11 @@ def large_wal(past: Past) -> None:
     os.truncate(f"{past.home.database}-wal", 65 << 20)
 
 
+def password_of_a_server(past: Past) -> None:
+    past.home.config_file.write_text('[conversations]\nurl = "redis://:secret@127.0.0.1:1"\n')
+    past.home.config_file.chmod(0o644)
+
+
 def log_of(content: bytes) -> Callable[[Past], None]:
     return lambda past: _write_log(past, content)
 
@@ -199,6 +204,7 @@ FAULTS: list[tuple[Callable[[Past], None], str, str, str]] = [
     (readable("seal.key"), "permissions", "failed", "chmod go="),
     (readable("backups/daemon-20250615T150640Z.db"), "permissions", "failed", "chmod go="),
     (readable("config.toml"), "permissions", "warning", "chmod go="),
+    (password_of_a_server, "permissions", "failed", "chmod go="),
     (readable("logs/daemon.log"), "permissions", "warning", "chmod go="),
     (foreign_owner, "owner", "failed", "chown -R"),
     (first_password, "initial-password", "warning", "DAEMON_MASTER_PASSWORD_FILE="),
