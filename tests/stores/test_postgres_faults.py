@@ -130,7 +130,7 @@ async def test_a_server_that_hangs_is_an_error_within_a_second_for_everybody(
 async def test_what_stops_everything_is_given_up_only_when_the_server_answers_nobody(
     own: PostgresStore, own_cluster: Cluster
 ) -> None:
-    holder = await connect(own._pool._url)
+    holder = await connect(own._pool.url)
     await holder.execute("BEGIN; SELECT * FROM audit_head FOR UPDATE")
     activation = asyncio.create_task(activate(own))
     assert await add(own, "behind") == AWAY
