@@ -68,6 +68,21 @@ async def has_password(url: str) -> bool:
     return await inspection.has_password(url)
 
 
+def explain(config: Config, cause: BaseException) -> str:
+    """Return in one line what an error of the engine means.
+
+    Args:
+        config: says which engine.
+        cause: what was raised, while the engine's package is loaded.
+    """
+    if config.database.kind == "sqlite":
+        return str(cause)
+    # Imported here: what nobody uses need not be installed.
+    from daemon.stores.postgres.reasons import reason  # noqa: PLC0415
+
+    return reason(cause, config.database.url)
+
+
 def require_asyncpg() -> None:
     """Say what is to be installed where PostgreSQL cannot be used.
 
@@ -99,7 +114,12 @@ async def open_engine(
         from daemon.stores.postgres.opening import open_store as open_postgres  # noqa: PLC0415
 
         return await open_postgres(
-            settings.url, clock, cache_sessions=settings.cache_sessions, announce=announce, report=report
+            settings.url,
+            clock,
+            synchronous=settings.synchronous,
+            cache_sessions=settings.cache_sessions,
+            announce=announce,
+            report=report,
         )
     return await open_store(
         database_path(home, config),

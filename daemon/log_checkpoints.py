@@ -1,6 +1,6 @@
 """The `audit.checkpoint` lines of the log: anchors of the audit chain that lie outside the database."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -35,14 +35,30 @@ def compare(logs: Iterable[Path], first: int, hash_of: Callable[[int], str | Non
     Raises:
         OSError: a log cannot be read.
     """
+    return hold(kept(logs, first), hash_of)
+
+
+def kept(logs: Iterable[Path], first: int) -> list[Checkpoint]:
+    """Return the checkpoints of logs that a chain is held against, in its order.
+
+    Args:
+        logs, first: as of `compare`.
+
+    Raises:
+        OSError: a log cannot be read.
+    """
     points: dict[int, Checkpoint] = {}
     for line in _lines(logs):
         if line.event == "backup.restored":
             points = {seq: point for seq, point in points.items() if seq < line.seq}
         else:
             points[line.seq] = line
-    kept = [points[seq] for seq in sorted(points) if seq >= first]
-    return Compared(len(kept), next((point for point in kept if hash_of(point.seq) != point.hash), None))
+    return [points[seq] for seq in sorted(points) if seq >= first]
+
+
+def hold(points: Sequence[Checkpoint], hash_of: Callable[[int], str | None]) -> Compared:
+    """Hold checkpoints against a chain; `hash_of` is as of `compare`."""
+    return Compared(len(points), next((point for point in points if hash_of(point.seq) != point.hash), None))
 
 
 def _lines(logs: Iterable[Path]) -> Iterator[Checkpoint]:

@@ -4,6 +4,8 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from daemon import __version__, app, config, engines, files
 from daemon.bus import Bus
@@ -16,10 +18,12 @@ from daemon.home import Home, HomeError
 from daemon.lock import HomeLock, write_private
 from daemon.log import Log
 from daemon.services.shared_key import agree
-from daemon.startup import EXIT_AUTH, EXIT_CONFIG, StartError, make_password, step
+from daemon.startup import EXIT_AUTH, EXIT_CONFIG, STEP_SECONDS, StartError, make_password, step
 from daemon.stores import sqlite_file
 from daemon.stores.migrate import MigrationError
 from daemon.stores.protocol import Engine
+
+T = TypeVar("T")
 
 MIGRATION_SECONDS = 600.0
 
@@ -69,13 +73,21 @@ class Opening:
         self._take_home()
         self.log = self._open_log()
         self.log.emit("daemon.starting", version=__version__, pid=os.getpid(), home=str(self.home.root))
-        await step("migrate the database", self._migrate(), MIGRATION_SECONDS)
-        self.store = await step("open the database", self._open_store())
+        await self.step("migrate the database", self._migrate(), MIGRATION_SECONDS)
+        self.store = await self.step("open the database", self._open_store())
         self.hasher = app.make_hasher(self.loaded.config)
         self._stack.callback(self.hasher.close)
         if self.loaded.config.database.kind == "postgresql":
-            await step("compare the seal.key", self._agree_on_key(self.store))
-        return await step("set up the master password", self._settle_password(self.store, self.hasher))
+            await self.step("compare the seal.key", self._agree_on_key(self.store))
+        return await self.step("set up the master password", self._settle_password(self.store, self.hasher))
+
+    async def step(self, name: str, work: Awaitable[T], seconds: float = STEP_SECONDS) -> T:
+        """Await one step of the start; a failure is told in the words of the engine.
+
+        Raises:
+            StartError: naming the step.
+        """
+        return await step(name, work, seconds, explain=lambda cause: engines.explain(self.loaded.config, cause))
 
     def tell_failure(self, reason: str) -> None:
         """Put the reason of a failed start into the log, if it is open."""

@@ -21,7 +21,7 @@ from daemon.log import Log
 from daemon.opening import Opening
 from daemon.services.kill_switch import KillSwitch
 from daemon.services.latch import Latch
-from daemon.startup import EXIT_CONFIG, StartError, log_again, notify, step
+from daemon.startup import EXIT_CONFIG, StartError, log_again, notify
 from daemon.stores.protocol import ConversationStore, UnfitError
 from daemon.web.envelope import Envelope
 from daemon.web.server import Server, bind_tcp, bind_unix
@@ -128,6 +128,7 @@ class Daemon:
 
     async def _start(self) -> None:
         await self._opening.open()
+        step = self._opening.step
         bindings = await step("open the conversations", self._open_conversations())
         wiring = app.wire(
             self.home,

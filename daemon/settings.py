@@ -136,7 +136,10 @@ class Database(Struct, frozen=True):
     ] = ""
     synchronous: Annotated[
         Literal["full", "normal"],
-        Meta(description="full: what was acknowledged survives a power cut; normal may lose the last of it."),
+        Meta(
+            description="full: what was acknowledged survives a power cut, or a crash of the database's server; "
+            "normal may lose the last of it."
+        ),
     ] = "full"
     checkpoint_interval: Annotated[
         int, Meta(ge=10, le=3_600, description="Seconds between checkpoints of the write-ahead log.")

@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,8 +41,16 @@ class StartError(Exception):
         self.exit_code = exit_code
 
 
-async def step(name: str, work: Awaitable[T], seconds: float = STEP_SECONDS) -> T:
+async def step(
+    name: str, work: Awaitable[T], seconds: float = STEP_SECONDS, *, explain: Callable[[BaseException], str] = str
+) -> T:
     """Await one step of the start within its limit.
+
+    Args:
+        name: what it does, as the failure says it.
+        work: the step.
+        seconds: its limit.
+        explain: returns in one line what the cause of a coded error means.
 
     Raises:
         StartError: naming the step.
@@ -53,7 +61,7 @@ async def step(name: str, work: Awaitable[T], seconds: float = STEP_SECONDS) -> 
     except TimeoutError:
         raise StartError(f"could not {name} within {seconds:g} s") from None
     except DaemonError as error:
-        cause = f" ({error.__cause__})" if error.__cause__ else ""
+        cause = f" ({explain(error.__cause__)})" if error.__cause__ else ""
         raise StartError(f"could not {name}: {error.detail}{cause}") from None
 
 

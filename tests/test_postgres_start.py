@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,13 +11,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from daemon.cli import offline
 from daemon.config import load
 from daemon.home import Home
+from daemon.running import Daemon
+from daemon.startup import StartError
+from daemon.stores.postgres.connection import unavailable
 from tests.stores.postgres_help import refusal
-from tests.support.daemon_process import PASSWORD, cli, environment
+from tests.support.daemon_process import PASSWORD, DaemonProcess, cli, environment
 from tests.support.postgres import Cluster, ask, named, own_cluster, script
 
 SECRET = "s3same&co"
@@ -144,6 +149,28 @@ def test_a_silent_server_ends_the_start_in_a_few_seconds_and_nobody_is_asked_for
         assert "Traceback" not in text
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (TimeoutError(), "(the server does not answer in time; look at host, port and firewall, "),
+        (ConnectionRefusedError(111, "refused"), "(nothing listens there; start the server, "),
+        (asyncpg.TooManyConnectionsError("sorry"), "(sorry; raise the server's max_connections)"),
+    ],
+)
+async def test_a_step_that_the_server_does_not_let_happen_says_why(tmp_path: Path, cause: Exception, said: str) -> None:
+    loaded = load(tmp_path, {"DAEMON_DATABASE_URL": f"postgresql://u:{ESCAPED}@h/n"}, {})
+    opening = Daemon(Home(tmp_path), loaded)._opening
+
+    async def fail() -> None:
+        raise unavailable(cause)
+
+    with pytest.raises(StartError) as refused:
+        await opening.step("open the database", fail())
+    assert refused.value.message.startswith("could not open the database: ")
+    assert said in refused.value.message
+
+
 def test_init_says_what_is_wrong_before_it_asks_for_a_password(tmp_path: Path, guarded: Cluster) -> None:
     url = f"postgresql://postgres:{ESCAPED}@127.0.0.1:{guarded.port}/postgres"
     ended = cli(tmp_path / "home", "init", DAEMON_DATABASE_URL=url, DAEMON_MASTER_PASSWORD=None)
@@ -191,18 +218,36 @@ def test_whether_a_database_has_a_master_password_is_asked(
     assert asked(named(database_url, "no_such_database")) is None
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["backup"],
-        ["restore", "x.db", "--yes"],
-        ["db", "check"],
-        ["audit", "verify", "--offline"],
-        ["audit", "archive", "--before", "2020-01-01"],
-    ],
-)
-def test_what_works_on_a_file_says_so(tmp_path: Path, command: list[str]) -> None:
-    ended = cli(tmp_path, *command, DAEMON_DATABASE_URL=f"postgresql://u:{ESCAPED}@h/n")
+def test_a_configuration_is_checked_without_asking_the_server(tmp_path: Path) -> None:
+    env = {
+        "DAEMON_DATABASE_URL": f"postgresql://u:{ESCAPED}@name.invalid/n",
+        "DAEMON_CONVERSATIONS_URL": "redis://name.invalid",
+    }
+    assert cli(tmp_path, "config", "check", **env)[:2] == (0, "the configuration is valid\n")
+
+
+def test_a_second_home_on_a_database_is_made_by_init_with_the_first_ones_key(tmp_path: Path, database_url: str) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert cli(first, "init", DAEMON_DATABASE_URL=database_url).code == 0
+    refused = cli(second, "init", DAEMON_DATABASE_URL=database_url)
+    assert (refused.code, "copy seal.key from the home of one" in refused.err) == (2, True)
+    shutil.copy(first / "seal.key", second)
+    daemon = DaemonProcess(second, DAEMON_DATABASE_URL=database_url)
+    assert daemon.stop() == 0
+
+
+def test_the_kill_switch_goes_on_while_the_daemon_is_down(tmp_path: Path, database_url: str) -> None:
+    env = {"DAEMON_DATABASE_URL": database_url}
+    assert "There is no daemon in" in cli(tmp_path / "home", "kill-switch", "on", **env).err
+    assert cli(tmp_path / "home", "init", **env).code == 0
+    assert cli(tmp_path / "home", "kill-switch", "on", **env).code == 0
+    assert ask(database_url, "SELECT count(*) FROM audit_log WHERE event_type = 'KILL_SWITCH_ACTIVATED'") == [(1,)]
+    away = cli(tmp_path / "home", "kill-switch", "on", DAEMON_DATABASE_URL=named(database_url, "no_such_database"))
+    assert (away.code, '"no_such_database" does not exist; create it' in away.err) == (1, True)
+
+
+def test_what_works_on_a_file_says_so(tmp_path: Path) -> None:
+    ended = cli(tmp_path, "db", "schema", DAEMON_DATABASE_URL=f"postgresql://u:{ESCAPED}@h/n")
     assert ended.code == 2
     assert "This command works on a database file, and database.url names PostgreSQL" in ended.err
     assert ESCAPED not in ended.err

@@ -88,9 +88,8 @@ def archive(before: int, to: Path | None, as_json: bool) -> None:
     from daemon.maintenance import archive as maintenance  # noqa: PLC0415
 
     home = base.home()
-    database = base.database(home, base.configuration(home))
     with maintaining(home):
-        done = maintenance.archive(home, database, before, to)
+        done = maintenance.archive(home, base.configuration(home).config, before, to)
     if as_json:
         json_out(msgspec.json.encode(done))
     elif done.file is None:

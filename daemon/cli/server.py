@@ -65,7 +65,8 @@ def init(password_file: Path | None, password_stdin: bool) -> None:
     home = base.home()
     loaded = base.configuration(home)
     initialised = offline.is_initialised(home, loaded)
-    if initialised:
+    # A database that other daemons share is there before the home is.
+    if initialised and home.root.is_dir():
         click.echo(f"{home.root} is initialised already; start it with: daemon start")
         return
     password = _given_password(password_file, password_stdin)

@@ -4,25 +4,28 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import chain, takewhile
 from pathlib import Path
 
 import msgspec
 
-from daemon import files
+from daemon import engines, files
+from daemon.addresses import masked
 from daemon.domain.chain import ChainWalk, Row
 from daemon.domain.clock import DomainClock
+from daemon.domain.errors import DaemonError
 from daemon.domain.events import Event, Origin
 from daemon.domain.facts.daemon import AuditArchived
 from daemon.domain.views import ChainHead
 from daemon.home import Home
-from daemon.maintenance.exclusive import Refused, held, named, reading
+from daemon.maintenance import looking
+from daemon.maintenance.exclusive import Refused, held, named
+from daemon.settings import Config
 from daemon.stores import inspection
 from daemon.stores.chain import to_event
-from daemon.stores.migrate import accepted_version, latest_version
+from daemon.stores.migrate import MigrationError, accepted_version, latest_version
 from daemon.stores.sqlite.events import all_rows
-from daemon.stores.sqlite.opening import newest_event_time, open_store
 
 
 class Archived(msgspec.Struct, frozen=True, rename="camel"):
@@ -35,14 +38,14 @@ class Archived(msgspec.Struct, frozen=True, rename="camel"):
     sha256: str | None = None
 
 
-def archive(home: Home, database: Path, before: int, to: Path | None) -> Archived:
+def archive(home: Home, config: Config, before: int, to: Path | None) -> Archived:
     """Move the events before a moment to a file of JSON Lines, each as the API shows it.
 
     The file is whole and proved before anything is removed; a crash in between leaves the events in both places.
 
     Args:
         home: whose daemon does not run.
-        database: its database.
+        config: says where its rows are; daemons of other homes on the same server may go on.
         before: Unix seconds; events go up to the first one that is not older.
         to: a file that is not there yet; None for one in `backups`.
 
@@ -52,8 +55,10 @@ def archive(home: Home, database: Path, before: int, to: Path | None) -> Archive
         HomeError: the home cannot be used.
     """
     with held(home):
-        with reading(database) as connection:
-            _check(database, connection)
+        if config.database.kind == "sqlite":
+            _check_schema(engines.database_path(home, config))
+        with looking.rows(home, config) as connection:
+            _check_chain(connection)
             through = _last_before(connection, before)
             if through is None:
                 return Archived(events=0)
@@ -62,14 +67,17 @@ def archive(home: Home, database: Path, before: int, to: Path | None) -> Archive
         fact = AuditArchived(
             events=count, through_seq=through.seq, through_hash=through.hash, file=target.name, sha256=digest
         )
-        with named(database):
-            asyncio.run(_remove(database, fact))
+        with _explained(home, config):
+            asyncio.run(_remove(home, config, fact))
     return Archived(count, through.seq, through.hash, str(target), digest)
 
 
-def _check(database: Path, connection: sqlite3.Connection) -> None:
-    if accepted_version(database) != latest_version():
+def _check_schema(database: Path) -> None:
+    if database.exists() and accepted_version(database) != latest_version():
         raise Refused(f"{database}: its schema is not this program's", "start the daemon once, which migrates it")
+
+
+def _check_chain(connection: sqlite3.Connection) -> None:
     found = inspection.verify_chain(connection)
     if not found.valid:
         raise Refused(f"The audit log is broken at event {found.first_bad}", "see: daemon doctor")
@@ -123,12 +131,26 @@ def _rows(file: Path) -> Iterator[Row]:
             )  # fmt: skip
 
 
-async def _remove(database: Path, fact: AuditArchived) -> None:
+@contextmanager
+def _explained(home: Home, config: Config) -> Iterator[None]:
+    """Turn what either engine raises into a refusal."""
+    if config.database.kind == "sqlite":
+        with named(engines.database_path(home, config)):
+            yield
+        return
+    try:
+        yield
+    except MigrationError as error:
+        raise Refused(str(error)) from error
+    except DaemonError as error:
+        said = engines.explain(config, error.__cause__) if error.__cause__ else error.detail
+        raise Refused(f"{masked(config.database.url)}: {said}", "see: daemon audit verify --offline") from error
+
+
+async def _remove(home: Home, config: Config, fact: AuditArchived) -> None:
     clock = DomainClock(time.time, time.monotonic)
-    clock.start_from(newest_event_time(database))
-    store = await open_store(
-        database, clock, synchronous="full", cache_sessions=1, announce=lambda _: None, failed=lambda _: None
-    )
+    await engines.prepare(home, config, clock, lambda _: None)
+    store = await engines.open_engine(home, config, clock, announce=lambda _: None, report=lambda *_, **__: None)
     try:
         await store.archive(fact, Origin("cli"))
     finally:

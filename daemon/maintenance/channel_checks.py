@@ -1,6 +1,7 @@
 """Checks of the notification channels: can their credentials be read, and do their services answer?"""
 
 import asyncio
+from collections.abc import Sequence
 
 from daemon.crypto.seal_key import SealKey
 from daemon.domain.channels import ChannelConfig
@@ -18,7 +19,12 @@ async def check_channels(patient: Patient) -> list[Finding]:
     if not patient.database.exists():
         return []
     with patient.reading() as connection:
-        enabled = [channel for channel in notifications.channels(connection) if channel.enabled]
+        return await examine(patient, notifications.channels(connection))
+
+
+async def examine(patient: Patient, found: Sequence[Channel]) -> list[Finding]:
+    """Do what `check_channels` does with the channels of any engine."""
+    enabled = [channel for channel in found if channel.enabled]
     if not enabled:
         return [ok("channels", "none; with one you are told of what matters: daemon channel add")]
     seals, http = ChannelSeals(SealKey(patient.home.seal_key_file)), Http()

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from daemon.domain.chain import first_kept
-from daemon.log_checkpoints import compare
+from daemon.log_checkpoints import Compared, compare
 from daemon.log_events import log_files
 from daemon.maintenance.findings import RESTORE, Finding, Patient, failed, ok, warning
 from daemon.stores import inspection, sqlite_file
@@ -19,8 +19,8 @@ BUILT = 1_735_689_600
 """Unix seconds of 2025-01-01: no right clock shows an earlier time to this program."""
 _DAY = 86_400
 
-_PASSWORD_KEY = "master_password"  # noqa: S105 - the name of a row
-_CLOCK_CURE = "set the clock: sudo timedatectl set-ntp true"
+PASSWORD_KEY = "master_password"  # noqa: S105 - the name of a row
+CLOCK_CURE = "set the clock: sudo timedatectl set-ntp true"
 
 
 def check_database(patient: Patient) -> Iterator[Finding]:
@@ -100,11 +100,15 @@ def check_audit(patient: Patient) -> Iterator[Finding]:
         yield ok("audit", f"{chain.events} events, chained without a gap")
         oldest_first = list(reversed(log_files(patient.log_file)))
         compared = compare(oldest_first, first_kept(chain), lambda seq: inspection.hash_of(connection, seq))
+    yield checkpoints(patient, compared, RESTORE)
+
+
+def checkpoints(patient: Patient, compared: Compared, cure: str) -> Finding:
+    """Do the checkpoints of the log agree? `cure` says how an older database comes back."""
     if compared.disagrees:
         detail = f"event {compared.disagrees.seq} is not the one that the log has a checkpoint of"
-        yield failed("checkpoints", detail, f"run: daemon audit verify --against {patient.log_file}; then {RESTORE}")
-    else:
-        yield ok("checkpoints", f"{compared.count} in the log, all agree")
+        return failed("checkpoints", detail, f"run: daemon audit verify --against {patient.log_file}; then {cure}")
+    return ok("checkpoints", f"{compared.count} in the log, all agree")
 
 
 def check_password(patient: Patient) -> Iterator[Finding]:
@@ -112,7 +116,7 @@ def check_password(patient: Patient) -> Iterator[Finding]:
     if not patient.database.exists():
         return
     with patient.reading() as connection:
-        stored = inspection.value(connection, _PASSWORD_KEY)
+        stored = inspection.value(connection, PASSWORD_KEY)
     if stored is None:
         yield failed("password", "there is no master password", "run: daemon init")
     else:
@@ -122,7 +126,7 @@ def check_password(patient: Patient) -> Iterator[Finding]:
 def check_clock(patient: Patient) -> Iterator[Finding]:
     """Is the clock right, as far as the newest event can tell?"""
     if patient.now < BUILT:
-        yield failed("clock", "the clock is before the year in which this program was made", _CLOCK_CURE)
+        yield failed("clock", "the clock is before the year in which this program was made", CLOCK_CURE)
         return
     newest = 0
     if patient.database.exists():
@@ -131,10 +135,10 @@ def check_clock(patient: Patient) -> Iterator[Finding]:
     ahead = newest - patient.now
     if ahead > _DAY:
         detail = f"the newest event is {ahead} s ahead; the next start will end sessions created after now"
-        yield failed("clock", detail, _CLOCK_CURE)
+        yield failed("clock", detail, CLOCK_CURE)
     elif ahead > 0:
         detail = f"it stepped back: the newest event is {ahead} s ahead, and time is held until then"
-        yield warning("clock", detail, _CLOCK_CURE)
+        yield warning("clock", detail, CLOCK_CURE)
     else:
         yield ok("clock", "not behind the newest event")
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -43,6 +44,12 @@ def failed(name: str, detail: str, cure: str) -> Finding:
     return Finding(name, "failed", detail, cure)
 
 
+def told(name: str, line: str, cure: str) -> Finding:
+    """Something that an engine says in one line: what is wrong, a semicolon, and what helps; else `cure`."""
+    detail, _, helps = line.partition("; ")
+    return failed(name, detail, helps or cure)
+
+
 class Patient(msgspec.Struct, frozen=True):
     """What is examined.
 
@@ -51,12 +58,18 @@ class Patient(msgspec.Struct, frozen=True):
         loaded: its configuration; None where that is invalid.
         problems: of the configuration.
         now: wall time in Unix seconds.
+        begun: when that was, on the monotonic clock.
     """
 
     home: Home
     loaded: Loaded | None
     problems: tuple[str, ...]
     now: int
+    begun: float = msgspec.field(default_factory=time.monotonic)
+
+    def wall(self) -> float:
+        """Return the wall time in Unix seconds now, while it is examined."""
+        return self.now + time.monotonic() - self.begun
 
     @classmethod
     def of(cls, home: Home, environ: Mapping[str, str], now: int) -> "Patient":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from daemon.addresses import masked
 from daemon.home import HomeError
 from daemon.lock import read_info
 from daemon.log_events import log_files
@@ -47,7 +48,8 @@ def check_home(patient: Patient) -> Iterator[Finding]:
 def check_permissions(patient: Patient) -> Iterator[Finding]:
     """Are the home's files ours alone?"""
     secret = [path for path in _secret_files(patient) if _is_open(path)]
-    plain = [path for path in (patient.home.config_file, *log_files(patient.log_file)) if _is_open(path)]
+    others = (patient.home.config_file, *log_files(patient.log_file))
+    plain = [path for path in others if path not in secret and _is_open(path)]
     if not secret and not plain:
         yield ok("permissions", "every file is private")
         return
@@ -64,6 +66,16 @@ def _secret_files(patient: Patient) -> Iterator[Path]:
     if (info := read_info(home)) and info.socket:
         yield Path(info.socket)
     yield from sorted(home.backups.glob("*"))
+    if _has_password(patient):
+        yield home.config_file
+
+
+def _has_password(patient: Patient) -> bool:
+    """Return whether the configuration file has the password of a server."""
+    config, origins = patient.config, patient.loaded.origins if patient.loaded else {}
+    urls = {"database.url": config.database.url, "conversations.url": config.conversations.url}
+    file = str(patient.home.config_file)
+    return any(origins.get(key) == file and masked(url) != url for key, url in urls.items())
 
 
 def _is_open(path: Path) -> bool:

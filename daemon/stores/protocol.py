@@ -10,6 +10,7 @@ from daemon.domain.changes import Decide, Scope
 from daemon.domain.clock import Clock
 from daemon.domain.conversations import Bound, Rebinding
 from daemon.domain.events import Event, Origin
+from daemon.domain.facts.daemon import AuditArchived
 from daemon.domain.filters import AttemptFilter, ConversationFilter, EventFilter, SessionFilter
 from daemon.domain.pages import Page
 from daemon.domain.rows import (
@@ -289,6 +290,14 @@ class Engine(Store, Protocol):
 
     async def leads(self, worker: str) -> bool:
         """Return whether it is for this daemon, of all that share the engine, to run a task now; never raises."""
+        ...
+
+    async def archive(self, fact: AuditArchived, origin: Origin) -> None:
+        """Remove the events that `fact` says are in a file and record it, in one transaction.
+
+        Raises:
+            DaemonError: STORAGE_UNAVAILABLE.
+        """
         ...
 
     async def close(self) -> None:

@@ -1,5 +1,6 @@
 """The audit archive: a proved file, an anchor in its place, and a chain that still shows what was touched."""
 
+import asyncio
 import hashlib
 import json
 import sqlite3
@@ -10,14 +11,20 @@ from typing import Any
 
 import pytest
 
+from daemon.config import load
 from daemon.domain.chain import GENESIS, chain_hash
+from daemon.domain.errors import DaemonError
+from daemon.domain.facts.daemon import AuditArchived
+from daemon.home import Home
 from daemon.maintenance import archive as maintenance
+from daemon.settings import Config
 from daemon.stores import inspection
 from tests.maintenance.conftest import Past
 from tests.maintenance.test_restore import files, read, write
 from tests.stores.migration_help import schema
 from tests.support.daemon_process import Ended, cli
 from tests.support.live import FakeTime, LiveDaemon
+from tests.support.postgres import ask
 
 MIDDLE = datetime.fromtimestamp(1_750_000_150, UTC).isoformat()
 
@@ -37,6 +44,32 @@ def events(home: Path) -> list[dict[str, Any]]:
 def verified(home: Path) -> dict[str, Any]:
     found: dict[str, Any] = cli(home, "audit", "verify", "--offline", "--json").json()
     return found
+
+
+def test_an_archive_of_postgresql_leaves_a_whole_log_and_removes_no_event_that_is_not_in_its_file(
+    tmp_path: Path, database_url: str
+) -> None:
+    env, home = {"DAEMON_DATABASE_URL": database_url}, tmp_path / "home"
+    time = FakeTime(1_750_000_000)
+    live = LiveDaemon(home, time, **env)
+    live.new_session()
+    time.advance(300)
+    live.new_agent("late")
+    shown = live.events()
+    live.stop()
+    old = [event for event in shown if event["timestamp"] < 1_750_000_150]
+    done = cli(home, "audit", "archive", "--before", MIDDLE, "--json", **env).json()
+    moved = [json.loads(line) for line in Path(done["file"]).read_text().splitlines()]
+    assert (moved, done["events"], done["throughSeq"]) == (old, len(old), old[-1]["seq"])
+    assert ask(database_url, "SELECT min(id) FROM audit_log") == [(len(old) + 1,)]
+    assert ask(database_url, "SELECT actor FROM audit_log WHERE event_type = 'AUDIT_ARCHIVED'") == [("cli",)]
+    found = cli(home, "audit", "verify", "--offline", "--json", **env).json()
+    assert found["valid"] is True
+    config = load(home, env, {}).config
+    fact = AuditArchived(events=1, through_seq=found["head"]["seq"], through_hash="", file="x", sha256="")
+    with pytest.raises(DaemonError, match="than those that are in the file"):
+        asyncio.run(maintenance._remove(Home(home), config, fact))
+    assert cli(home, "audit", "verify", "--offline", "--json", **env).json() == found
 
 
 def test_an_archive_holds_the_events_as_the_api_shows_them_and_the_log_goes_on_without_a_gap(past: Past) -> None:
@@ -94,7 +127,7 @@ TOUCHED = {
 @pytest.mark.parametrize("touched", TOUCHED)
 def test_what_is_touched_after_an_archive_still_shows(past: Past, touched: str) -> None:
     database = past.home.database
-    assert maintenance.archive(past.home, database, 1_750_000_150, None).events > 0
+    assert maintenance.archive(past.home, Config(), 1_750_000_150, None).events > 0
     with inspection.look(database) as connection:
         assert inspection.verify_chain(connection).valid is True
     write(database, *(f"DROP TRIGGER audit_log_refuses_{verb}" for verb in ("update", "delete")), TOUCHED[touched])

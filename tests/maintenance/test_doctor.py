@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from daemon.home import Home
-from daemon.maintenance.doctor import CHECKS, FIRST, examine
+from daemon.maintenance.doctor import FIRST, OF_FILE, OF_HOME, examine
 from daemon.maintenance.findings import Finding, Patient
 from tests.maintenance.conftest import Past
 from tests.maintenance.test_restore import files, newer, orphaned, overwritten, tampered, text, write
@@ -41,7 +41,7 @@ def test_a_healthy_home_is_ok_in_every_check_and_is_left_as_it_was(healthy: Past
     before = files(healthy.root)
     found = examined(healthy.root)
     assert [finding for finding in found if finding.status != "ok" or finding.cure] == []
-    names = {check.__name__.removeprefix("check_").replace("_", "-") for check in (*FIRST, *CHECKS)}
+    names = {check.__name__.removeprefix("check_").replace("_", "-") for check in (*FIRST, *OF_HOME, *OF_FILE)}
     assert names <= {finding.name for finding in found}
     assert files(healthy.root) == before
 
@@ -151,6 +151,11 @@ def large_wal(past: Past) -> None:
     os.truncate(f"{past.home.database}-wal", 65 << 20)
 
 
+def password_of_a_server(past: Past) -> None:
+    past.home.config_file.write_text('[conversations]\nurl = "redis://:secret@127.0.0.1:1"\n')
+    past.home.config_file.chmod(0o644)
+
+
 def log_of(content: bytes) -> Callable[[Past], None]:
     return lambda past: _write_log(past, content)
 
@@ -199,6 +204,7 @@ FAULTS: list[tuple[Callable[[Past], None], str, str, str]] = [
     (readable("seal.key"), "permissions", "failed", "chmod go="),
     (readable("backups/daemon-20250615T150640Z.db"), "permissions", "failed", "chmod go="),
     (readable("config.toml"), "permissions", "warning", "chmod go="),
+    (password_of_a_server, "permissions", "failed", "chmod go="),
     (readable("logs/daemon.log"), "permissions", "warning", "chmod go="),
     (foreign_owner, "owner", "failed", "chown -R"),
     (first_password, "initial-password", "warning", "DAEMON_MASTER_PASSWORD_FILE="),

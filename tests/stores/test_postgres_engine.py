@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from daemon import engines
+from daemon.config import load
 from daemon.domain import agents, kill_switch, sessions
 from daemon.domain.changes import Outcome, Rows, Scope
+from daemon.domain.clock import DomainClock
 from daemon.domain.errors import AGENT_NOT_FOUND, DaemonError
 from daemon.domain.events import SYSTEM, Origin
 from daemon.domain.facts.agents import AgentCreated
@@ -17,9 +21,12 @@ from daemon.domain.facts.sessions import SessionRevoked
 from daemon.domain.filters import AttemptFilter, EventFilter
 from daemon.domain.pages import Page
 from daemon.domain.rows import Agent, Attempt, Channel, Session
+from daemon.home import Home
 from daemon.stores.postgres.connection import connect
 from daemon.stores.postgres.database import PostgresStore
 from daemon.stores.postgres.opening import open_store
+from daemon.stores.postgres.transaction import Transaction
+from daemon.stores.postgres.writer import Unit
 from tests.support import postgres
 from tests.support.live import START, FakeTime, MovedClock
 
@@ -61,6 +68,35 @@ async def store(another: Open) -> PostgresStore:
 async def stores(store: PostgresStore, another: Open) -> list[PostgresStore]:
     """The stores of three daemons."""
     return [store, await another(), await another()]
+
+
+@pytest.mark.parametrize(("synchronous", "commit"), [("full", "on"), ("normal", "off")])
+async def test_commits_wait_for_the_servers_disk_only_where_synchronous_is_full(
+    tmp_path: Path, database_url: str, time: FakeTime, synchronous: str, commit: str
+) -> None:
+    name = database_url.rpartition("/")[2]
+    await asyncio.to_thread(
+        postgres.ask,
+        database_url,
+        f"ALTER DATABASE {name} SET synchronous_commit = {'off' if commit == 'on' else 'on'}",
+    )
+    env = {"DAEMON_DATABASE_URL": database_url, "DAEMON_DATABASE_SYNCHRONOUS": synchronous}
+    store = await engines.open_engine(
+        Home(tmp_path),
+        load(tmp_path, env, {}).config,
+        DomainClock(lambda: time.wall, lambda: time.mono),
+        announce=lambda _: None,
+        report=lambda *_, **__: None,
+    )
+
+    async def committing(tx: Transaction) -> str:
+        return str(await tx.raw.fetchval("SHOW synchronous_commit"))
+
+    try:
+        assert isinstance(store, PostgresStore)
+        assert await store._writer.run(Unit(committing)) == commit
+    finally:
+        await store.close()
 
 
 def adding(name: str, public_key: str | None = None) -> Any:

@@ -102,8 +102,9 @@ class Pool:
     asyncpg's own pool waits, when it takes a connection back, for a server that hangs.
     """
 
-    def __init__(self, url: str, size: int) -> None:
+    def __init__(self, url: str, size: int, settings: Mapping[str, str] | None = None) -> None:
         self.url = url
+        self._settings = settings
         self._free: asyncio.LifoQueue[Connection | None] = asyncio.LifoQueue()
         self._all: set[Connection] = set()
         self._opening: set[asyncio.Future[Connection]] = set()
@@ -158,7 +159,7 @@ class Pool:
         if held is not None and not fresh and not held.is_closed():
             return held
         self._drop(held)
-        opening = asyncio.ensure_future(connect(self.url, seconds=CONNECT_TIMEOUT))
+        opening = asyncio.ensure_future(connect(self.url, seconds=CONNECT_TIMEOUT, settings=self._settings))
         self._opening.add(opening)
         try:
             opened = await asyncio.shield(opening)
@@ -196,17 +197,18 @@ def _is_idle(connection: Connection | None) -> bool:
     return connection is not None and not connection.is_closed() and not connection.is_in_transaction()
 
 
-async def open_pool(url: str, size: int = POOL) -> Pool:
+async def open_pool(url: str, size: int = POOL, settings: Mapping[str, str] | None = None) -> Pool:
     """Return a pool whose first connection is open.
 
     Args:
         url: of the database.
         size: the most connections it has at a time.
+        settings: of the server, for each of them.
 
     Raises:
         DaemonError: STORAGE_UNAVAILABLE.
     """
-    pool = Pool(url, size)
+    pool = Pool(url, size, settings)
     try:
         await pool.run(lambda connection: connection.fetchval("SELECT 1"), seconds=CONNECT_TIMEOUT)
     except BaseException:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from daemon.domain.changes import Decide, Scope
 from daemon.domain.clock import Clock
-from daemon.domain.errors import DaemonError
+from daemon.domain.errors import STORAGE_UNAVAILABLE, DaemonError
 from daemon.domain.events import Origin
 from daemon.domain.facts.daemon import AuditArchived
 from daemon.domain.filters import SessionFilter
@@ -274,7 +274,8 @@ class PostgresStore(Reads):
         """Remove the events that `fact` says are in a file and record it, in one transaction."""
 
         async def work(tx: Transaction) -> None:
-            await events.remove_through(tx.raw, fact.through_seq)
+            if await events.remove_through(tx.raw, fact.through_seq) != fact.events:
+                raise DaemonError(STORAGE_UNAVAILABLE, "Other events were there than those that are in the file.")
             await tx.record(fact, origin)
 
         await self._writer.run(Unit(work, long=True))

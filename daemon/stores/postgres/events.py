@@ -94,11 +94,12 @@ async def all_rows(raw: Connection) -> AsyncIterator[Row]:
             yield tuple(row)
 
 
-async def remove_through(raw: Connection, seq: int) -> None:
-    """Remove the events up to `seq`; the caller's transaction records where they went."""
+async def remove_through(raw: Connection, seq: int) -> int:
+    """Remove the events up to `seq` and return how many; the caller's transaction records where they went."""
     await raw.execute("ALTER TABLE audit_log DISABLE TRIGGER audit_log_refuses_delete")
-    await raw.execute("DELETE FROM audit_log WHERE id <= $1", seq)
+    removed: str = await raw.execute("DELETE FROM audit_log WHERE id <= $1", seq)
     await raw.execute("ALTER TABLE audit_log ENABLE ALWAYS TRIGGER audit_log_refuses_delete")
+    return int(removed.rpartition(" ")[2])
 
 
 async def find(raw: Connection, which: EventFilter, limit: int) -> list[Event]:

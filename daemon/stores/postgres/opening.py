@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from typing import Literal
 
 from daemon.domain.clock import Clock
 from daemon.domain.errors import DaemonError
@@ -17,6 +18,7 @@ async def open_store(
     url: str,
     clock: Clock,
     *,
+    synchronous: Literal["full", "normal"] = "full",
     cache_sessions: int,
     announce: Callable[[list[Event]], None],
     report: Callable[..., None],
@@ -27,6 +29,8 @@ async def open_store(
     Args:
         url: `postgresql://…`.
         clock: the domain clock.
+        synchronous: `full` waits until the server has a commit on its disk, `normal` does not: what was acknowledged
+            in the last moment before the server crashed may be gone, and nothing else.
         cache_sessions: sessions kept in memory at most.
         announce: called with events after their commit.
         report: tells what goes wrong with storage: the name of a line of the log, and its fields.
@@ -35,7 +39,8 @@ async def open_store(
     Raises:
         DaemonError: STORAGE_UNAVAILABLE.
     """
-    pool, cache, name = await open_pool(url), SessionCache(cache_sessions, clock), instance or os.urandom(8).hex()
+    pool = await open_pool(url, settings={"synchronous_commit": "on" if synchronous == "full" else "off"})
+    cache, name = SessionCache(cache_sessions, clock), instance or os.urandom(8).hex()
     watch = Watch(url, name, pool=pool, cache=cache, clock=clock, announce=announce, report=report)
     store = PostgresStore(
         pool,

@@ -1,6 +1,7 @@
 """The connection to a Redis: bounded in number and in time, and told when the server is another one."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -30,6 +31,24 @@ class Server(msgspec.Struct, frozen=True):
     run_id: str
     version: str
     mode: str
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What a look at a server found.
+
+    Args:
+        server: which answers.
+        seconds: an answer takes.
+        read_only: whether it is a replica, which takes no writes.
+        policy: what it drops when its memory is full; `noeviction` is nothing.
+        memory: bytes that it may use; 0 is no limit.
+    """
+
+    server: Server
+    seconds: float
+    read_only: bool
+    policy: str
+    memory: int
 
 
 class Link:
@@ -107,6 +126,28 @@ class Link:
         except FAILURES as error:
             raise unfit(error) or away(error) from error
         return server
+
+    async def look(self, probe: str) -> Look:
+        """Return what the server says of itself; nothing is written.
+
+        Args:
+            probe: a key that nobody else uses.
+
+        Raises:
+            AwayError: it cannot be asked.
+            UnfitError: it can never serve.
+        """
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                info = await self._client.info()
+                _check(server := _server(info))
+                asked = time.monotonic()
+                await self._client.get(probe)
+        except FAILURES as error:
+            raise unfit(error) or away(error) from error
+        seconds, fields = time.monotonic() - asked, _fields(info)
+        policy, memory = fields.get("maxmemory_policy", "noeviction"), int(fields.get("maxmemory", "0"))
+        return Look(server, seconds, fields.get("role") == "slave", policy, memory)
 
     async def close(self) -> None:
         """Close every connection."""
