@@ -18,7 +18,7 @@ from daemon.home import Home, HomeError
 from daemon.lock import HomeLock, write_private
 from daemon.log import Log
 from daemon.services.shared_key import agree
-from daemon.startup import EXIT_AUTH, EXIT_CONFIG, STEP_SECONDS, StartError, make_password, step
+from daemon.startup import EXIT_AUTH, EXIT_CONFIG, STEP_SECONDS, StartError, make_password, step, withdraw_password
 from daemon.stores import sqlite_file
 from daemon.stores.migrate import MigrationError
 from daemon.stores.protocol import Engine
@@ -166,19 +166,20 @@ class Opening:
             )
 
     async def _settle_password(self, store: Engine, hasher: PasswordHasher) -> bool:
-        password, self._password = self._password, None
-        if await app.is_initialised(store):
-            if password is not None and not await app.matches(store, hasher, password):
-                raise StartError(
-                    "the given master password is not this home's: unset DAEMON_MASTER_PASSWORD, or correct it",
-                    EXIT_AUTH,
-                )
-            return False
-        if password is None:
-            password = make_password(self.home)
-        try:
-            await app.initialise(store, hasher, password, "system")
-        except DaemonError as error:
-            raise StartError(error.detail, EXIT_CONFIG) from None
-        self.log.emit("daemon.initialised", home=str(self.home.root))
-        return True
+        given, self._password = self._password, None
+        if not await app.is_initialised(store):
+            password = given or make_password(self.home)
+            try:
+                begun = await app.initialise(store, hasher, password, "system")
+            except DaemonError as error:
+                raise StartError(error.detail, EXIT_CONFIG) from None
+            if begun:
+                self.log.emit("daemon.initialised", home=str(self.home.root))
+                return True
+            if given is None:
+                withdraw_password(self.home)
+        if given is not None and not await app.matches(store, hasher, given):
+            raise StartError(
+                "the given master password is not this home's: unset DAEMON_MASTER_PASSWORD, or correct it", EXIT_AUTH
+            )
+        return False

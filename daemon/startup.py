@@ -84,6 +84,12 @@ def make_password(home: Home) -> str:
     return password
 
 
+def withdraw_password(home: Home) -> None:
+    """Take back a password that was made while another daemon on the database set one."""
+    home.initial_password_file.unlink(missing_ok=True)
+    print("Another daemon on this database was first: its master password counts, not this one.", file=sys.stderr)
+
+
 def notify(state: str) -> None:
     """Tell systemd, if it started us with Type=notify (sd_notify(3))."""
     address = os.environ.get("NOTIFY_SOCKET", "")

@@ -1,5 +1,6 @@
 """Starting on PostgreSQL: what keeps a daemon from it is said in one line, soon, and without the password."""
 
+import asyncio
 import contextlib
 import re
 import shutil
@@ -14,14 +15,18 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from daemon.app import make_hasher
 from daemon.cli import offline
 from daemon.config import load
+from daemon.crypto.seal_key import SealKey
 from daemon.home import Home
 from daemon.running import Daemon
+from daemon.services.owner import PASSWORD_KEY
 from daemon.startup import StartError
-from daemon.stores.postgres.connection import unavailable
+from daemon.stores.postgres.connection import connect, unavailable
+from daemon.stores.postgres.locks import number
 from tests.stores.postgres_help import refusal
-from tests.support.daemon_process import PASSWORD, DaemonProcess, cli, environment
+from tests.support.daemon_process import CHEAP, PASSWORD, DaemonProcess, cli, environment
 from tests.support.postgres import Cluster, ask, named, own_cluster, script
 
 SECRET = "s3same&co"
@@ -234,6 +239,55 @@ def test_a_second_home_on_a_database_is_made_by_init_with_the_first_ones_key(tmp
     shutil.copy(first / "seal.key", second)
     daemon = DaemonProcess(second, DAEMON_DATABASE_URL=database_url)
     assert daemon.stop() == 0
+
+
+def test_who_cannot_open_the_channels_of_a_copied_database_is_refused(tmp_path: Path, database_url: str) -> None:
+    first, second, env = tmp_path / "first", tmp_path / "second", {"DAEMON_DATABASE_URL": database_url}
+    first.mkdir(mode=0o700)
+    sealed = SealKey(first / "seal.key").seal(b"{}", "c")
+    columns = "id, type, name, config, priority, min_level, agents, enabled, created_at, updated_at"
+    values = "'c', 'NTFY', 'push', $1, 1, 'INFO', '[]', true, now(), now()"
+    ask(database_url, f"INSERT INTO notification_channels ({columns}) VALUES ({values})", sealed)
+    refused = cli(second, "init", **env)
+    assert (refused.code, "copy seal.key from the home of one" in refused.err) == (2, True)
+    assert not (second / "seal.key").exists()
+    assert cli(first, "init", **env).code == 0
+    shutil.copy(first / "seal.key", second)
+    assert cli(second, "init", **env).code == 0
+
+
+@pytest.mark.parametrize("given", [None, "another horse battery staple"])
+def test_who_is_second_at_the_same_instant_does_not_begin_with_a_password_of_its_own(
+    tmp_path: Path, database_url: str, given: str | None
+) -> None:
+    home, env = tmp_path / "home", {"DAEMON_DATABASE_URL": database_url, "DAEMON_MASTER_PASSWORD": given}
+    begin = ["init"] if given else ["start", "--detach"]
+    hasher = make_hasher(load(tmp_path, CHEAP, {}).config)
+    waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = $1"
+    [(oid,)] = ask(database_url, "SELECT oid FROM pg_database WHERE datname = current_database()")
+
+    async def first() -> tuple[int, str]:
+        """Set a password while the daemon, which has found none, is about to."""
+        connection = await connect(database_url, seconds=5)
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", number("value", PASSWORD_KEY))
+            second = asyncio.create_task(asyncio.to_thread(cli, home, *begin, **env))
+            while not await connection.fetch(waiting, oid) and not second.done():
+                await asyncio.sleep(0.02)
+            stored = await hasher.hash(PASSWORD)
+            await connection.execute("INSERT INTO key_value_store VALUES ($1, $2, now())", PASSWORD_KEY, stored)
+        await connection.close()
+        ended = await second
+        return ended.code, ended.err
+
+    code, err = asyncio.run(first())
+    hasher.close()
+    cli(home, "stop", **env)
+    if given is None:
+        assert (code, "its master password counts" in err) == (0, True)
+    else:
+        assert (code, "the given master password is not this home's" in err) == (4, True)
+    assert not (home / "initial-password").exists()
 
 
 def test_the_kill_switch_goes_on_while_the_daemon_is_down(tmp_path: Path, database_url: str) -> None:

@@ -11,6 +11,8 @@ FINGERPRINT_KEY = "seal_key"
 async def agree(store: Store, key: SealKey) -> bool:
     """Return whether the home has the key of the database; the first daemon on a database brings its own.
 
+    A database that was copied knows no key yet, but may have channels: whoever cannot open them is not the first.
+
     Args:
         store: the engine.
         key: the home's; made where neither the home nor the database has one.
@@ -22,6 +24,9 @@ async def agree(store: Store, key: SealKey) -> bool:
     stored, own = await store.value(FINGERPRINT_KEY), key.fingerprint()
     if stored is not None:
         return stored == own
+    channels = await store.channels()
+    if any(channel.enabled and key.unseal(channel.config, channel.id) is None for channel in channels):
+        return False
     fingerprint = own or key.make()
 
     def decide(rows: Rows, _now: int) -> Outcome[str]:
