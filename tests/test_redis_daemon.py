@@ -360,14 +360,14 @@ def test_kill_9_during_the_outage_copies_back_at_the_next_start(tmp_path: Path, 
     server.start(*options)
     assert value(server, made, "deleted") is not None
     daemon.start()
-    held = {name: value(server, made, name) for name in ("kept", "rebound", "deleted", "new")}
+    wanted = {"kept": "anthropic", "rebound": "openai", "deleted": None, "new": "openai"}
+
+    def held() -> dict[str, str | None]:
+        found = {name: value(server, made, name) for name in wanted}
+        return {name: one and one["provider"] for name, one in found.items()}
+
+    wait_for(lambda: held() == wanted)
     assert daemon.stop() == 0
-    assert {name: one and one["provider"] for name, one in held.items()} == {
-        "kept": "anthropic",
-        "rebound": "openai",
-        "deleted": None,
-        "new": "openai",
-    }
 
 
 def test_a_daemon_starts_without_its_redis_and_takes_it_up_later(

@@ -7,6 +7,7 @@ import msgspec
 
 from daemon.domain.changes import Outcome, Rows
 from daemon.domain.conversations import Rebinding, bound_fact, is_live
+from daemon.domain.errors import CONVERSATION_CONFLICT, DaemonError
 from daemon.domain.events import Fact
 from daemon.domain.facts.conversations import Binding, ConversationDeleted, ConversationRebound
 from daemon.domain.rows import Conversation
@@ -25,9 +26,12 @@ def began(rows: Rows, now: int, *, begun: Conversation) -> Outcome[None]:
         begun: as it began.
 
     Raises:
-        DaemonError: as the session check does.
+        DaemonError: as the session check does; CONVERSATION_CONFLICT: another one has begun here meanwhile.
     """
     require_usable(rows, now)
+    known = rows.conversation
+    if known is not None and is_live(known, now) and (known.created_at != begun.created_at or _differs(known, begun)):
+        raise DaemonError(CONVERSATION_CONFLICT)
     return _follow(rows, now, begun, UNTOLD)
 
 
@@ -41,10 +45,13 @@ def rebound(rows: Rows, now: int, *, held: Conversation, change: Rebinding) -> O
         change: from what, to what, and why.
 
     Raises:
-        DaemonError: as the session check does.
+        DaemonError: as the session check does; CONVERSATION_CONFLICT: it was bound to something else here meanwhile.
     """
     session = require_usable(rows, now)
     known = rows.conversation
+    if known is not None and is_live(known, now) and known.created_at == held.created_at and _differs(known, held):
+        stored = {"provider": known.provider, "model": known.model, "rebindCount": known.rebind_count}
+        raise DaemonError(CONVERSATION_CONFLICT, details=stored)
     if known is None or known.created_at != held.created_at or known.rebind_count < held.rebind_count - 1:
         return _follow(rows, now, msgspec.structs.replace(held, session_id=session.id), change.reason)
     fact = ConversationRebound(
@@ -111,6 +118,12 @@ def _follow(rows: Rows, now: int, held: Conversation, reason: str) -> Outcome[No
         reason=reason,
     )
     return Outcome(answer=None, conversation=joined, facts=(fact,))
+
+
+def _differs(known: Conversation, held: Conversation) -> bool:
+    """Return whether two bindings follow from the same one, so that one of them has come too late."""
+    bound = (known.provider, known.model) == (held.provider, held.model)
+    return known.rebind_count == held.rebind_count and not bound
 
 
 def _joined(known: Conversation, held: Conversation) -> Conversation:

@@ -1,6 +1,7 @@
 """The laws of conversations, whatever comes."""
 
 import unicodedata
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.domain import conversations
+from daemon.domain import conversations, mirroring
 from daemon.domain.changes import Rows
 from daemon.domain.conversations import MAX_ID, Rebinding, check_id
 from daemon.domain.errors import DaemonError
@@ -124,3 +125,25 @@ def test_a_cursor_carries_any_id(moment: int, agent: Any, text: str) -> None:
     cursor = encode_cursor(moment, row)
     assert len(cursor) <= MAX_CURSOR
     assert decode_cursor(cursor) == (moment, row)
+
+
+@given(STORED, st.tuples(NAMES, NAMES), st.integers(0, 9))
+def test_of_two_bindings_that_follow_from_one_the_stored_one_stays(
+    stored: Conversation | None, bound: tuple[str, str], count: int
+) -> None:
+    provider, model = bound
+    held = Conversation("agent", "conv", provider, model, None, None, NOW - 5000, NOW, NOW + TTL, 1, count)
+    change = Rebinding(Binding("before", "before"), Binding(provider, model), "529")
+    live = stored is not None and stored.expires_at > NOW
+    if live and stored.rebind_count == count and (stored.provider, stored.model) != bound:
+        for law in (
+            partial(mirroring.rebound, held=held, change=change),
+            partial(mirroring.began, begun=held),
+        ):
+            with pytest.raises(DaemonError) as refused:
+                law(rows(stored), NOW)
+            assert refused.value.code == "CONVERSATION_CONFLICT"
+    else:
+        kept = mirroring.rebound(rows(stored), NOW, held=held, change=change).conversation or stored
+        assert kept is not None
+        assert kept.rebind_count == max(count, stored.rebind_count if live and stored else 0)

@@ -11,6 +11,8 @@ KEY = "conversations_redis"
 SCOPE = Scope(values=(KEY,), while_locked=True)
 SLACK = 5
 """Seconds before an outage was noticed that count as part of it."""
+APART_SECONDS = 3
+"""How long the other daemons wait for one that cannot reach Redis, unless it says so again."""
 
 
 class Attachment(msgspec.Struct, frozen=True):
@@ -19,10 +21,12 @@ class Attachment(msgspec.Struct, frozen=True):
     Args:
         run_id: of the server that had everything; another one may hold what is old.
         since: Unix seconds since when it misses what was changed; None if it misses nothing.
+        apart: daemons that cannot reach it, and until when (Unix seconds) the others wait for each of them.
     """
 
     run_id: str = ""
     since: int | None = None
+    apart: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 def read(stored: str | None) -> Attachment | None:
@@ -33,16 +37,32 @@ def read(stored: str | None) -> Attachment | None:
         return Attachment()
 
 
-def attach(_rows: Rows, _now: int, *, run_id: str) -> Outcome[None]:
-    """Note that a server has everything."""
-    return Outcome(answer=None, values={KEY: msgspec.json.encode(Attachment(run_id)).decode()})
+def attach(rows: Rows, now: int, *, run_id: str) -> Outcome[bool]:
+    """Note that a server has everything; return whether it may serve: not while a daemon cannot reach it."""
+    stored = read(rows.values.get(KEY)) or Attachment()
+    if any(until > now for until in stored.apart.values()):
+        return Outcome(answer=False)
+    return Outcome(answer=True, values=_written(Attachment(run_id)))
 
 
-def detach(rows: Rows, now: int) -> Outcome[None]:
-    """Note when the outage began; one that is noted already began earlier."""
+def detach(rows: Rows, now: int, *, name: str) -> Outcome[int]:
+    """Note that a daemon cannot reach Redis, and since when; an outage that is noted already began earlier."""
     old = read(rows.values.get(KEY)) or Attachment()
     since = now - SLACK if old.since is None else min(old.since, now - SLACK)
-    return Outcome(answer=None, values={KEY: msgspec.json.encode(Attachment(old.run_id, since)).decode()})
+    apart = {**old.apart, name: now + APART_SECONDS}
+    return Outcome(answer=since, values=_written(Attachment(old.run_id, since, apart)))
+
+
+def meet(rows: Rows, now: int, *, name: str) -> Outcome[Attachment]:
+    """Note that a daemon reaches Redis, and return how far that follows and whom to wait for."""
+    stored = read(rows.values.get(KEY)) or Attachment()
+    apart = {other: until for other, until in stored.apart.items() if other != name and until > now}
+    left = msgspec.structs.replace(stored, apart=apart)
+    return Outcome(answer=left, values=_written(left) if left != stored else None)
+
+
+def _written(attachment: Attachment) -> dict[str, str]:
+    return {KEY: msgspec.json.encode(attachment).decode()}
 
 
 async def leave(store: Store) -> None:

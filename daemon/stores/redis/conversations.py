@@ -11,6 +11,7 @@ from daemon.domain.rows import Conversation, ConversationKey
 from daemon.domain.views import Check
 from daemon.stores.conversations import EngineConversations
 from daemon.stores.protocol import Chore, Elsewhere, Store
+from daemon.stores.redis.attachment import KEY
 from daemon.stores.redis.bindings import Bindings
 from daemon.stores.redis.copying import Copying
 from daemon.stores.redis.failures import AwayError
@@ -105,6 +106,8 @@ class RedisConversations:
     def forget(self, elsewhere: Elsewhere) -> None:
         """Drop from memory what other daemons changed."""
         self._engine.forget(elsewhere)
+        if elsewhere.everything or KEY in elsewhere.values:
+            self._outage.doubt()
 
     def chores(self) -> list[Chore]:
         """Return what is to be done again and again."""
@@ -125,6 +128,8 @@ class RedisConversations:
     ) -> T:
         """Let Redis answer, or the engine where it cannot; `key`: of the conversation that this changes."""
         while True:
+            if self._outage.serving:
+                await self._outage.settle()
             if self._outage.serving:
                 term = self._outage.term
                 try:
@@ -178,7 +183,11 @@ class RedisConversations:
             return bound
         try:
             await self._mirror.began(bound.conversation, origin)
-        except DaemonError:
+        except DaemonError as error:
+            if error.kind is CONVERSATION_CONFLICT:
+                # A daemon that has left Redis began it first.
+                await self._bindings.remove(wanted.key)
+                return await self._bind(wanted, origin)
             await self._bindings.undo(bound.conversation, None)
             raise
         return bound
@@ -194,8 +203,10 @@ class RedisConversations:
             raise DaemonError(CONVERSATION_CONFLICT, details=stored)
         try:
             await self._mirror.rebound(held, change, session_id, origin)
-        except DaemonError:
+        except DaemonError as error:
             await self._bindings.undo(held, change.expected)
+            if error.kind is CONVERSATION_CONFLICT:
+                await self._restored(key)
             raise
         return held
 

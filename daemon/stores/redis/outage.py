@@ -10,7 +10,7 @@ from daemon.domain.events import SYSTEM
 from daemon.domain.rows import ConversationKey
 from daemon.stores.conversations import EngineConversations
 from daemon.stores.protocol import Elsewhere, Store, UnfitError
-from daemon.stores.redis.attachment import KEY, SCOPE, Attachment, attach, detach, read
+from daemon.stores.redis.attachment import APART_SECONDS, KEY, SCOPE, SLACK, attach, detach, meet, read
 from daemon.stores.redis.copying import Copying
 from daemon.stores.redis.failures import AwayError, not_a_redis
 from daemon.stores.redis.keys import Keys
@@ -27,8 +27,13 @@ TURN_SECONDS = 1.0
 """How long agents may wait for that."""
 
 
+_APART = "another daemon cannot reach it"
+
+
 class Outage:
     """Whether Redis serves; only the event loop's thread is in here.
+
+    It serves all daemons on a database or none: what one of them leaves in the engine the others would not see.
 
     Args:
         store: the engine.
@@ -56,7 +61,8 @@ class Outage:
         self._link = link
         self._mirror = mirror
         self._copying = copying
-        self._probe_key = keys.session(f"probe-{token_hex(8)}")
+        self._name = token_hex(8)
+        self._probe_key = keys.session(f"probe-{self._name}")
         self._report = report
         self.serving = False
         """Whether Redis answers; the engine does otherwise."""
@@ -65,6 +71,13 @@ class Outage:
         self.term = 0
         """How often it has begun to."""
         self._told = False
+        self._cut_off = False
+        self._renewal = 0.0
+        self._since: int | None = None
+        self._doubts = 0
+        self._settled = 0
+        self._followed = 0
+        self._looking = asyncio.Lock()
         self._answering = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -92,18 +105,44 @@ class Outage:
                 raise not_a_redis() from away
             self.begin(away)
         except TimeoutError:
-            self.begin(AwayError("what it missed is still being copied"))
+            self.begin(AwayError("what it missed is still being copied"), cut_off=False)
 
-    def begin(self, away: AwayError) -> None:
-        """Let the engine answer from now on; whoever notices first is the one that tells."""
+    def begin(self, away: AwayError, *, cut_off: bool = True) -> None:
+        """Let the engine answer from now on; whoever notices first is the one that tells.
+
+        Args:
+            away: why.
+            cut_off: this daemon cannot reach Redis, so that no other one must let it answer.
+        """
         if not self.serving and self._told:
             return
-        self.serving, self._told = False, True
+        self.serving, self._told, self._cut_off = False, True, cut_off and away.reason != _APART
         self.reason = away.reason
         self._link.away = away
         self._preparing = None
         self._pause, self._next_look = FIRST_PAUSE, self._store.clock.monotonic()
         self._report("conversations.degraded", reason=away.reason)
+
+    def doubt(self) -> None:
+        """Note that another daemon may have left Redis, or returned to it."""
+        self._doubts += 1
+        self._next_look = self._store.clock.monotonic()
+
+    async def settle(self) -> None:
+        """Follow a daemon that has left Redis for the engine, where one may have.
+
+        Raises:
+            DaemonError: STORAGE_UNAVAILABLE.
+        """
+        certain = self._settled == self._doubts and self._store.is_current
+        while not certain:
+            doubts = self._doubts
+            stored = read(await self._store.value(KEY))
+            certain = doubts == self._doubts
+            if certain:
+                self._settled = doubts
+                if self.serving and stored is not None and stored.since is not None:
+                    self.begin(AwayError(_APART))
 
     async def enter(self) -> bool:
         """Wait until the engine may answer, and return True, to be followed by `exit`; False: Redis does again.
@@ -113,6 +152,7 @@ class Outage:
         """
         while not self.serving:
             await self._open.wait()
+            await self._follow()
             await self._prepared()
             if self._open.is_set() and not self.serving:
                 self._answering += 1
@@ -136,15 +176,41 @@ class Outage:
 
     async def look(self) -> None:
         """Look whether Redis is back, if it is away and the time for it has come, and return to it."""
-        if self.serving or self._store.clock.monotonic() < self._next_look:
+        async with self._looking:
+            if self.serving or self._store.clock.monotonic() < self._next_look:
+                return
+            try:
+                await self._prepared()
+                await self._return(await self._greeted())
+            except (AwayError, UnfitError, DaemonError) as error:
+                self.reason = error.reason if isinstance(error, AwayError) else str(error)
+                self._next_look = self._store.clock.monotonic() + self._pause
+                self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+    async def _follow(self) -> None:
+        """Return at once where another daemon may have: the engine's answers are no longer all there is."""
+        if self._followed == self._doubts or self._cut_off:
             return
+        self._followed = self._doubts
+        looking = asyncio.ensure_future(self.look())
+        await asyncio.wait({looking}, timeout=TURN_SECONDS)
+
+    async def _greeted(self) -> Server:
+        """Return who answers; while nobody does the other daemons are told so again and again."""
         try:
-            await self._prepared()
-            await self._return(await self._link.greet(self._probe_key))
-        except (AwayError, UnfitError, DaemonError) as error:
-            self.reason = error.reason if isinstance(error, AwayError) else str(error)
-            self._next_look = self._store.clock.monotonic() + self._pause
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            return await self._link.greet(self._probe_key)
+        except (AwayError, UnfitError):
+            if not self._cut_off or self._store.clock.monotonic() >= self._renewal:
+                await self._detach()
+            raise
+
+    async def _detach(self) -> None:
+        self._cut_off = True
+        self._renewal = self._store.clock.monotonic() + APART_SECONDS / 3
+        self._begun(await self._store.change(SCOPE, partial(detach, name=self._name), SYSTEM))
+
+    def _begun(self, since: int) -> None:
+        self._since = since if self._since is None else min(since, self._since)
 
     async def _prepared(self) -> None:
         """Wait until the outage is noted, where a crash cannot lose it, and the engine knows what Redis knew."""
@@ -153,7 +219,10 @@ class Outage:
         await asyncio.shield(self._preparing)
 
     async def _prepare(self) -> None:
-        await self._store.change(SCOPE, detach, SYSTEM)
+        if self._cut_off:
+            await self._detach()
+        else:  # noted by the daemon that is
+            self._begun(self._store.clock.now() - SLACK)
         await self._mirror.flush_without_redis()
         self._engine.forget(Elsewhere(everything=True))
 
@@ -161,9 +230,15 @@ class Outage:
         """Copy what the server missed, and let it answer: not before it has everything."""
         self._link.server = server
         try:
-            before = read(await self._store.value(KEY)) or Attachment()
-            since = before.since if before.run_id == server.run_id else 0
-            copied = 0 if since is None else await self._copying.everything(since)
+            before = await self._store.change(SCOPE, partial(meet, name=self._name), SYSTEM)
+            self._cut_off = False
+            if before.apart:
+                raise AwayError(_APART)
+            # What this daemon left in the engine it copies itself: another one may have returned before.
+            missed = [since for since in (before.since, self._since) if since is not None]
+            if before.run_id != server.run_id:
+                missed.append(0)
+            copied = await self._copying.everything(min(missed)) if missed else 0
             for _ in range(ROUNDS):
                 if self._copying.left > FEW:
                     copied += await self._copying.rest()
@@ -181,12 +256,13 @@ class Outage:
             async with asyncio.timeout(TURN_SECONDS):
                 await self._quiet.wait()
                 copied = await self._copying.rest()
-                await self._store.change(SCOPE, partial(attach, run_id=server.run_id), SYSTEM)
+                if not await self._store.change(SCOPE, partial(attach, run_id=server.run_id), SYSTEM):
+                    raise AwayError(_APART)
         except TimeoutError:
             raise AwayError("it was too slow to return to") from None
         finally:
             self._open.set()
         self._link.away = None
-        self.serving, self.reason = True, ""
+        self.serving, self.reason, self._since = True, "", None
         self.term += 1
         return copied
