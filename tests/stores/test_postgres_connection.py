@@ -5,10 +5,12 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import pytest
 
 from daemon.domain.errors import STORAGE_UNAVAILABLE, DaemonError
 from daemon.stores.postgres.connection import ANSWER_TIMEOUT, Connection, Pool, connect, open_pool
+from daemon.stores.postgres.reasons import reason
 from tests.support.postgres import Cluster, fresh_database, server
 
 WITHIN = 1.0
@@ -187,3 +189,19 @@ async def test_every_connection_of_a_closed_pool_ends() -> None:
                 await asyncio.sleep(0.01)
         finally:
             await watcher.close()
+
+
+async def test_a_connection_that_the_server_ended_is_told_in_the_servers_words(database_url: str) -> None:
+    cut, other = await connect(database_url), await connect(database_url)
+    try:
+        asking = asyncio.ensure_future(cut.execute("SELECT pg_sleep(5)"))
+        while not await other.fetchval("SELECT pg_terminate_backend($1)", cut.get_server_pid()):
+            await asyncio.sleep(0.01)
+        with pytest.raises(asyncpg.PostgresConnectionError) as lost:
+            await asking
+        said = reason(lost.value, database_url)
+        assert "terminating connection due to administrator command; try again" in said
+        assert "database.url" not in said
+    finally:
+        cut.terminate()
+        other.terminate()

@@ -52,6 +52,9 @@ def _text(error: BaseException) -> str:
         return f"TLS failed: {error.reason or error}; look at sslmode and the certificates in database.url"
     if isinstance(error, ConnectionError) and error.errno is None:
         return f"{error}; correct host, port or sslmode in database.url"
+    if isinstance(error, asyncpg.ConnectionDoesNotExistError) and ": " in str(error):
+        # With the server's last word; a stranger has none.
+        return f"{error}; try again when the server runs"
     if isinstance(error, ConnectionError | asyncpg.PostgresConnectionError | asyncpg.InternalClientError):
         return _STRANGER
     if isinstance(error, OSError) and error.strerror:

@@ -200,7 +200,7 @@ class Writer:
 
     async def _once(self, raw: Connection, batch: list[Unit[Any]], attempt: _Attempt) -> tuple[Transaction, list[Any]]:
         if attempt.committing:  # on a connection that was lost: what became of it nobody knows
-            raise unavailable(ConnectionError("the connection was lost during a commit"))
+            raise unavailable(asyncpg.ConnectionDoesNotExistError("connection was lost: the commit may have been done"))
         tx = Transaction(raw, self._clock.now(), self.telling, self._instance())
         try:
             results = await _work(tx, batch)
