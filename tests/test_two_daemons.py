@@ -304,6 +304,19 @@ def test_a_conversation_that_is_bound_anew_on_one_is_seen_on_the_other(pair: Pai
     wait_for(lambda: at_a.get("/v1/conversations/c2").status_code == 404, WITHIN)
 
 
+def test_a_conversation_that_is_used_on_one_is_seen_so_on_the_other(pair: Pair) -> None:
+    session = pair.a.new_session()
+    at_a, at_b = pair.a.agent(session["token"]), pair.b.agent(session["token"])
+    for client in (at_a, at_b):
+        client.put("/v1/conversations/c3", json={"provider": "one", "model": "m"}).raise_for_status()
+    for number in range(3, 13):
+        assert at_a.post("/v1/conversations/c3/touch").status_code == 200
+        if number == 7:
+            wait_for(lambda: at_b.get("/v1/conversations/c3").json()["requestCount"] == 7, 2 * WITHIN)
+    wait_for(lambda: at_b.get("/v1/conversations/c3").json()["requestCount"] == 12, 2 * WITHIN)
+    assert at_b.get("/v1/conversations/c3").json() == at_a.get("/v1/conversations/c3").json()
+
+
 def test_requests_that_were_counted_on_both_are_all_counted(pair: Pair) -> None:
     session = pair.a.new_session()
     asked = request("GET", "/v1/session", Authorization=f"Bearer {session['token']}")

@@ -82,13 +82,13 @@ class EngineConversations:
             return bound
 
     async def get(self, key: ConversationKey) -> Conversation | None:
-        """Return a conversation that has not expired; this is no use of it."""
-        known = self._known(key)
+        """Return a conversation that has not expired; this is no use of it, but those of other daemons are in it."""
+        known = self._seen(key)
         if known is not None:
             return known
         turn = self._turn(key)
         async with turn:
-            return self._known(key) or await self._load(key, turn)
+            return self._seen(key) or await self._load(key, turn)
 
     async def touch(self, key: ConversationKey) -> int | None:
         """Count one use; return when the conversation expires now, None if there is none."""
@@ -156,6 +156,10 @@ class EngineConversations:
         if row is None or row.expires_at <= self._store.clock.now() or not self._store.is_current:
             return None
         return row
+
+    def _seen(self, key: ConversationKey) -> Conversation | None:
+        """Return a conversation that is in memory and has every use in it."""
+        return None if self._store.is_shared else self._known(key)
 
     def _use(self, key: ConversationKey) -> Conversation | None:
         known = self._known(key)

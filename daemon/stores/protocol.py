@@ -104,6 +104,11 @@ class Store(Protocol):
         """Whether what is in memory is known to be at most a second older than the rows."""
         ...
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other daemons may write the same rows: what they count in memory is told to nobody."""
+        ...
+
     async def change(self, scope: Scope, decide: Decide[T], origin: Origin) -> T:
         """Run one change: load what `scope` names, decide, write, commit; the answer is returned after the commit.
 

@@ -67,6 +67,7 @@ class PostgresStore(Reads):
             failed=self._lost,
         )
         self._watch = watch
+        self.is_shared = True
         self.on_message: Callable[[], None] = lambda: None
         self.on_elsewhere: Callable[[Elsewhere], None] = lambda _: None
         watch.on_message = self._messages_wait

@@ -77,6 +77,7 @@ class SQLiteStore(Reads):
         self.on_message: Callable[[], None] = lambda: None
         self.on_elsewhere: Callable[[Elsewhere], None] = lambda _: None
         self.is_current = True
+        self.is_shared = False
         self._checkpoint_seconds = checkpoint_seconds
         self.cached = cache.by_token
         self.touch = cache.count
