@@ -179,7 +179,8 @@ class Envelope:
         if scope["path"].startswith(_CONVERSATIONS):
             # An id may hold whatever a path means something by: what follows is routed, and decoded, as it was sent.
             scope["path"] = path = raw_path.decode("ascii")
-            if not path.startswith(_CONVERSATIONS) or "//" in path:
+            is_list = path == _CONVERSATIONS
+            if not path.startswith(_CONVERSATIONS) or "//" in path or (path.endswith("/") and not is_list):
                 raise DaemonError(errors.ROUTE_NOT_FOUND)
         elif (b"%" in raw_path or b"//" in raw_path) and not is_routable(raw_path):
             raise DaemonError(errors.ROUTE_NOT_FOUND)
