@@ -179,8 +179,7 @@ class Envelope:
         if scope["path"].startswith(_CONVERSATIONS):
             # An id may hold whatever a path means something by: what follows is routed, and decoded, as it was sent.
             scope["path"] = path = raw_path.decode("ascii")
-            is_list = path == _CONVERSATIONS
-            if not path.startswith(_CONVERSATIONS) or "//" in path or (path.endswith("/") and not is_list):
+            if not path.startswith(_CONVERSATIONS) or "//" in path:
                 raise DaemonError(errors.ROUTE_NOT_FOUND)
         elif (b"%" in raw_path or b"//" in raw_path) and not is_routable(raw_path):
             raise DaemonError(errors.ROUTE_NOT_FOUND)
