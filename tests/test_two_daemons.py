@@ -314,6 +314,17 @@ def test_a_conversation_that_is_used_on_one_is_seen_so_on_the_other(pair: Pair) 
         if number == 7:
             wait_for(lambda: at_b.get("/v1/conversations/c3").json()["requestCount"] == 7, 2 * WITHIN)
     wait_for(lambda: at_b.get("/v1/conversations/c3").json()["requestCount"] == 12, 2 * WITHIN)
+    for _ in range(10):
+        at_a.post("/v1/conversations/c3/touch").raise_for_status()
+    uses = []
+
+    def is_known_to_the_other() -> bool:
+        bound = at_b.put("/v1/conversations/c3", json={"provider": "one", "model": "m"}).json()
+        uses.append(bound["requestCount"])
+        return bool(uses[-1] == 22 + len(uses))
+
+    wait_for(is_known_to_the_other, 3 * WITHIN)
+    wait_for(lambda: at_a.get("/v1/conversations/c3").json()["requestCount"] == uses[-1], 2 * WITHIN)
     assert at_b.get("/v1/conversations/c3").json() == at_a.get("/v1/conversations/c3").json()
 
 

@@ -234,7 +234,7 @@ class EngineConversations:
             TouchedConversation(*key, use.requests, use.last_activity, use.expires_at) for key, use in taken.items()
         ]
         try:
-            await self._store.touch_conversations(rows)
+            stored = await self._store.touch_conversations(rows)
         except DaemonError:
             for key, use in taken.items():
                 later = self._uses.setdefault(key, use)
@@ -243,3 +243,17 @@ class EngineConversations:
             raise
         finally:
             self._flushing = {}
+        for row in stored:
+            self._catch_up(row)
+
+    def _catch_up(self, stored: Conversation) -> None:
+        """Take what other daemons counted into memory."""
+        known, use = self._rows.get(stored.key), self._uses.get(stored.key)
+        if known is None or known.created_at != stored.created_at:
+            return
+        self._rows[stored.key] = msgspec.structs.replace(
+            known,
+            request_count=stored.request_count + (use.requests if use is not None else 0),
+            last_activity=max(known.last_activity, stored.last_activity),
+            expires_at=max(known.expires_at, stored.expires_at),
+        )

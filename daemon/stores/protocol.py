@@ -242,8 +242,12 @@ class Store(Protocol):
         """Return how many conversations have not expired, by provider and model."""
         ...
 
-    async def touch_conversations(self, rows: Sequence[TouchedConversation]) -> None:
-        """Store uses that were counted in memory; a conversation that is gone stays gone."""
+    async def touch_conversations(self, rows: Sequence[TouchedConversation]) -> list[Conversation]:
+        """Store uses that were counted in memory; a conversation that is gone stays gone.
+
+        Returns:
+            The rows as they are now where other daemons count too.
+        """
         ...
 
     async def purge_conversations(self, before: int, limit: int) -> int:

@@ -13,7 +13,7 @@ from daemon.domain.filters import SessionFilter
 from daemon.domain.kill_switch import KEY as KILL_SWITCH
 from daemon.domain.kill_switch import is_on
 from daemon.domain.pages import Page
-from daemon.domain.rows import Delivery, Session, TouchedConversation
+from daemon.domain.rows import Conversation, Delivery, Session, TouchedConversation
 from daemon.domain.views import EngineStatus
 from daemon.stores.cache import SessionCache
 from daemon.stores.live import LiveSession
@@ -233,9 +233,9 @@ class PostgresStore(Reads):
         """Delete idempotency keys older than `before`."""
         return await self._writer.run(Unit(lambda tx: values.purge_keys(tx.raw, before), long=True))
 
-    async def touch_conversations(self, rows: Sequence[TouchedConversation]) -> None:
-        """Store uses of conversations that were counted in memory."""
-        await self._writer.run(Unit(lambda tx: conversations.add_use(tx.raw, rows)))
+    async def touch_conversations(self, rows: Sequence[TouchedConversation]) -> list[Conversation]:
+        """Store uses of conversations that were counted in memory, and return the rows with those of every daemon."""
+        return await self._writer.run(Unit(lambda tx: conversations.add_use(tx.raw, rows)))
 
     async def purge_conversations(self, before: int, limit: int) -> int:
         """Delete at most `limit` conversations that expired before."""

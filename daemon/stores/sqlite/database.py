@@ -17,7 +17,7 @@ from daemon.domain.filters import SessionFilter
 from daemon.domain.kill_switch import KEY as KILL_SWITCH
 from daemon.domain.kill_switch import is_on
 from daemon.domain.pages import Page
-from daemon.domain.rows import Agent, Session, TouchedConversation
+from daemon.domain.rows import Agent, Conversation, Session, TouchedConversation
 from daemon.domain.views import ChainHead, EngineStatus
 from daemon.stores.cache import SessionCache
 from daemon.stores.live import LiveSession
@@ -198,9 +198,10 @@ class SQLiteStore(Reads):
         """Delete idempotency keys older than `before`."""
         return await self._writer.run(Unit(lambda tx: values.purge_keys(tx.raw, before)))
 
-    async def touch_conversations(self, rows: Sequence[TouchedConversation]) -> None:
-        """Store uses of conversations that were counted in memory."""
+    async def touch_conversations(self, rows: Sequence[TouchedConversation]) -> list[Conversation]:
+        """Store uses of conversations that were counted in memory; nobody else counts."""
         await self._writer.run(Unit(lambda tx: conversations.add_use(tx.raw, rows)))
+        return []
 
     async def purge_conversations(self, before: int, limit: int) -> int:
         """Delete at most `limit` conversations that expired before."""
