@@ -12,7 +12,9 @@ import pytest
 
 from tests.support.daemon_process import PASSWORD, cli, environment
 from tests.support.owner import WEBHOOK_SECRET
+from tests.support.postgres import fresh_database
 from tests.support.readme import README, rewritten
+from tests.support.redis import shared
 from tests.support.services.discord import FakeDiscord
 from tests.support.services.ntfy import FakeNtfy
 from tests.support.services.telegram import FakeTelegram
@@ -145,6 +147,37 @@ def test_every_command_about_conversations_says_what_the_readme_says(tmp_path: P
     shown = "".join(blocks(re.sub(r"```sh\n.*?```", "", text, flags=re.DOTALL), ""))
     times = re.compile(r"\b1[0-9]{9}\b")
     assert "".join(times.sub("", done.stdout).split()) == "".join(times.sub("", shown).split())
+
+
+@needs_jq
+def test_every_command_about_more_than_one_machine_says_what_the_readme_says(tmp_path: Path) -> None:
+    text, home, other = section("More than one machine"), tmp_path / "home", tmp_path / "other-home"
+    with fresh_database(migrated=False) as database, shared() as redis:
+        script = "set -eu\n" + "\n".join(blocks(text))
+        for written, meant in {
+            "postgresql://postgres@127.0.0.1/agents": database,
+            "redis://127.0.0.1:6379/0": redis["DAEMON_CONVERSATIONS_URL"],
+            "DAEMON_SERVER_PORT=3101": "DAEMON_SERVER_PORT=0",
+        }.items():
+            assert written in script
+            script = script.replace(written, meant)
+        prefix = redis["DAEMON_CONVERSATIONS_KEY_PREFIX"]
+        try:
+            env = {**with_agent(home, tmp_path), "DAEMON_CONVERSATIONS_KEY_PREFIX": prefix}
+            done = subprocess.run(
+                ["bash", "-c", script], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+            )
+        finally:
+            cli(home, "stop", "--force", "--timeout", "5")
+            cli(other, "stop", "--force", "--timeout", "5")
+    assert done.returncode == 0, done.stderr
+    ours = {r"(https?|sqlite|postgresql)://\S+": "", r"\b[0-9a-f]{64}\b": "", r"\bpid [0-9]+": ""}
+    shown = "".join(
+        found for found in blocks(re.sub(r"```sh\n.*?```", "", text, flags=re.DOTALL), "") if found[0] != "$"
+    )
+    for pattern, nothing in ours.items():
+        done.stdout, shown = re.sub(pattern, nothing, done.stdout), re.sub(pattern, nothing, shown)
+    assert done.stdout.split() == shown.split()
 
 
 def with_agent(home: Path, directory: Path) -> dict[str, str]:

@@ -161,7 +161,7 @@ def _start_detached(home: Home, port: int | None, log_level: str | None, passwor
         ready = pipe.read() == b"ready\n"
     said = child.stderr.read().decode(errors="replace").strip() if child.stderr else ""
     notes, _, error = f"\n{said}".partition("\nerror: ")
-    for line in notes.split("\n")[1:]:
+    for line in filter(None, notes.split("\n")):
         note(line)
     if not ready:
         raise Failure(error or "The daemon ended before it was ready", max(child.wait(), FAILED))

@@ -74,7 +74,8 @@ def test_a_port_in_use_exits_1_and_says_how_to_choose_another(home: Path) -> Non
     assert "in use" in ended.err
     assert "--port" in ended.err
     assert not (home / "daemon.pid").exists()
-    assert cli(home, "start", "--detach").code == 0
+    assert (started := cli(home, "start", "--detach")).code == 0
+    assert started.err == ""
 
 
 def test_a_home_that_others_can_write_to_is_refused_with_the_command_that_mends_it(home: Path) -> None:

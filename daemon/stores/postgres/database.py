@@ -28,9 +28,6 @@ from daemon.stores.protocol import BackupFile, Elsewhere, Telling
 
 T = TypeVar("T")
 
-FLUSH_CHUNK = 1000
-"""Sessions whose activity is stored in one transaction, so that others need not wait long."""
-
 
 class PostgresStore(Reads):
     """The engine that several daemons may share. Open it with `open_store`.
@@ -172,14 +169,7 @@ class PostgresStore(Reads):
 
     async def flush(self) -> None:
         """Store all activity that is only in memory, in chunks."""
-        dirty = self._cache.take_dirty()
-        for start in range(0, len(dirty), FLUSH_CHUNK):
-            chunk = dirty[start : start + FLUSH_CHUNK]
-            try:
-                await self._writer.run(self._flush_unit(chunk))
-            except DaemonError:
-                self._cache.keep_dirty(dirty[start:])
-                raise
+        await self._cache.flush(lambda chunk: self._writer.run(self._flush_unit(chunk)))
 
     def _flush_unit(self, chunk: list[LiveSession]) -> Unit[dict[str, tuple[int, int, int]]]:
         counts = [live.requests for live in chunk]

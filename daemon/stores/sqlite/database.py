@@ -31,9 +31,6 @@ from daemon.stores.sqlite.writer import Transaction, Unit, Writer
 
 T = TypeVar("T")
 
-FLUSH_CHUNK = 1000
-"""Sessions whose activity is stored in one unit, so that others need not wait long."""
-
 
 class Written(msgspec.Struct):
     """What a change wrote, for the cache."""
@@ -145,14 +142,7 @@ class SQLiteStore(Reads):
 
     async def flush(self) -> None:
         """Store all activity that is only in memory, in chunks."""
-        dirty = self._cache.take_dirty()
-        for start in range(0, len(dirty), FLUSH_CHUNK):
-            chunk = dirty[start : start + FLUSH_CHUNK]
-            try:
-                await self._writer.run(self._flush_unit(chunk))
-            except DaemonError:
-                self._cache.keep_dirty(dirty[start:])
-                raise
+        await self._cache.flush(lambda chunk: self._writer.run(self._flush_unit(chunk)))
 
     def _flush_unit(self, chunk: list[LiveSession]) -> Unit[None]:
         counts = [live.requests for live in chunk]
