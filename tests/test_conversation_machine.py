@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from tests.support.engines import Databases
 from tests.support.live import LiveDaemon
 from tests.support.redis import SHARED, shared
 
@@ -26,6 +27,8 @@ BASE = "/v1/conversations"
 class ConversationApi(RuleBasedStateMachine):
     """Two agents, a few ids, and time."""
 
+    engine = "sqlite"
+
     def where(self) -> dict[str, str]:
         """Return the settings that say where conversations are."""
         return {}
@@ -35,7 +38,9 @@ class ConversationApi(RuleBasedStateMachine):
         self.stack = contextlib.ExitStack()
         self.folder = Path(tempfile.mkdtemp())
         ttl = {"SESSION_TTL_SECONDS": str(TTL), "DAEMON_SERVER_SESSION_RPM": "0", "DAEMON_SERVER_GLOBAL_RPM": "0"}
-        self.live = LiveDaemon(self.folder / "home", **ttl, **self.where())
+        self.databases = Databases(self.engine)
+        settings = {**ttl, **self.where(), **self.databases.settings(self.folder / "home")}
+        self.live = LiveDaemon(self.folder / "home", **settings)
         made = [self.live.new_session(ttl=604_800) for _ in range(2)]
         self.tokens = [one["token"] for one in made]
         self.model: dict[tuple[int, str], dict[str, Any]] = {}
@@ -131,10 +136,17 @@ class ConversationApi(RuleBasedStateMachine):
         told = [event["type"] for event in self.live.events() if event["type"].startswith("CONVERSATION_")]
         verified = self.live.owner.get("/v1/admin/audit/verify").json()
         self.live.stop()
+        self.databases.close()
         self.stack.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         assert told == self.facts
         assert verified["valid"], verified
+
+
+class ConversationApiOnPostgreSQL(ConversationApi):
+    """The same on PostgreSQL."""
+
+    engine = "postgresql"
 
 
 class ConversationApiOnRedis(ConversationApi):
@@ -155,9 +167,12 @@ class ConversationApiOnRedis(ConversationApi):
 WHOLE = bool(os.environ.get("SESSION_CAMPAIGN"))
 TestConversationApi = ConversationApi.TestCase
 TestConversationApiOnRedis = ConversationApiOnRedis.TestCase
-TestConversationApi.settings = TestConversationApiOnRedis.settings = settings(
+TestConversationApiOnPostgreSQL = ConversationApiOnPostgreSQL.TestCase
+SETTINGS = settings(
     max_examples=60 if WHOLE else 6,
     stateful_step_count=40 if WHOLE else 20,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+TestConversationApi.settings = TestConversationApiOnRedis.settings = SETTINGS
+TestConversationApiOnPostgreSQL.settings = settings(SETTINGS, max_examples=60 if WHOLE else 3)

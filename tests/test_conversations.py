@@ -1,5 +1,6 @@
 """Conversations stick to the provider and model that they began with."""
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -268,6 +269,8 @@ def test_a_bad_id_is_400_and_nothing_is_written(live: LiveDaemon, agent: httpx.C
         ("POST", "/v1/conversations/a%2Ftouch", 405),
         ("POST", "/v1/conversations/a/%74ouch", 404),
         ("PUT", "/v1/conversations/a/touch", 405),
+        ("PUT", "/v1/conversations/a?b", 400),
+        ("PUT", "/v1/conversations/a#b", 400),
         ("PUT", "/v1/conversations/../owner/conversations", 404),
     ],
 )
@@ -377,7 +380,10 @@ def test_lists_are_newest_first_and_linked_page_by_page(live: LiveDaemon, agent:
             seen += [one["conversationId"] for one in (body if start == CONVERSATIONS else body["conversations"])]
             target = page.links.get("next", {}).get("url", "")
         assert seen == ids[::-1]
-    assert code(agent.get(CONVERSATIONS, params={"cursor": "x"})) == (400, "VALIDATION_ERROR")
+    for row in ("", "1", f"{ids[0]}", f"5:{'a' * 36}:\x00", f"٣:{'a' * 36}", f"5:{'a' * 36}:\u2028"):
+        cursor = base64.urlsafe_b64encode(row.encode()).decode().rstrip("=")
+        for client, start in ((agent, CONVERSATIONS), (live.owner, "/v1/owner/conversations")):
+            assert code(client.get(start, params={"cursor": cursor})) == (400, "VALIDATION_ERROR"), row
 
 
 def test_the_owner_sees_all_with_counts_and_why_what_was_rebound(live: LiveDaemon) -> None:
@@ -407,7 +413,66 @@ def test_the_owner_sees_all_with_counts_and_why_what_was_rebound(live: LiveDaemo
     assert found(provider="openai") == (["a", "b"], 1)
     assert found(model="claude-sonnet-4-5") == (["a"], 1)
     assert found(provider="mistral") == ([], 0)
-    assert code(live.owner.get("/v1/owner/conversations", params={"agentId": "x"})) == (400, "VALIDATION_ERROR")
+    for bad in ("agentId=x", "provider=", "provider=a%0Ab", "provider=%FF", "provider=a&provider=b", "more=1"):
+        assert code(live.owner.get(f"/v1/owner/conversations?{bad}")) == (400, "VALIDATION_ERROR"), bad
+
+
+def test_the_owner_finds_whatever_can_be_bound(live: LiveDaemon, agent: httpx.Client) -> None:
+    bound = {"provider": "\u00a0a\u200db\u3000", "model": "\U0001f468\u200d\U0001f469"}
+    bind(agent, **bound)
+    found = live.owner.get("/v1/owner/conversations", params=bound)
+    assert (found.status_code, found.json()["counts"]) == (200, [{**bound, "conversations": 1, "rebinds": 0}])
+
+
+def test_what_agents_may_not_do_any_more_they_do_not_to_conversations(live: LiveDaemon) -> None:
+    few = live.agent(live.new_session(constraints={"maxRequests": 3})["token"])
+    assert [bind(few).status_code, few.post(path("conv-1") + "/touch").status_code, bind(few).status_code] == [
+        201,
+        200,
+        200,
+    ]
+    assert code(bind(few)) == (403, "CONSTRAINT_VIOLATED")
+    slow = live.agent(live.new_session(constraints={"requestsPerMinute": 2})["token"])
+    assert [bind(slow).status_code, bind(slow, "conv-2").status_code] == [201, 201]
+    refused = bind(slow)
+    assert code(refused) == (429, "RATE_LIMIT_EXCEEDED")
+    assert int(refused.headers["Retry-After"]) <= 60
+
+
+def test_conversations_outlive_their_agent_for_the_owner_alone(live: LiveDaemon) -> None:
+    made = live.new_session()
+    client = live.agent(made["token"])
+    bind(client)
+    live.owner.delete(f"/v1/agents/{made['agentId']}").raise_for_status()
+    assert bind(client).status_code == 401
+    (seen,) = live.owner.get("/v1/owner/conversations").json()["conversations"]
+    assert (seen["agentId"], seen["requestCount"]) == (made["agentId"], 1)
+    live.time.advance(DAY + 61)
+    live.owner.post("/v1/admin/cleanup").raise_for_status()
+    assert live.query("SELECT count(*) FROM conversations") == [(0,)]
+
+
+def test_at_the_second_of_expiry_a_touch_comes_too_late_and_a_bind_begins_afresh(
+    live: LiveDaemon, agent: httpx.Client
+) -> None:
+    for conversation_id in ("a", "b"):
+        bind(agent, conversation_id)
+    live.time.advance(DAY - 1)
+    assert agent.post(path("a") + "/touch").json() == {"expiresAt": 1_800_000_000 + 2 * DAY - 1}
+    live.time.advance(1)
+    assert agent.post(path("b") + "/touch").json() == {"expiresAt": None}
+    assert code(agent.post(path("b") + "/rebind", json=OVERLOADED)) == (404, "CONVERSATION_NOT_FOUND")
+    assert code(agent.delete(path("b"))) == (404, "CONVERSATION_NOT_FOUND")
+    assert [one["conversationId"] for one in agent.get(CONVERSATIONS).json()] == ["a"]
+    live.owner.post("/v1/admin/cleanup").raise_for_status()
+    assert (bind(agent, "a").status_code, bind(agent, "b").status_code) == (200, 201)
+
+
+def test_a_rebind_to_what_it_is_bound_to_is_counted_and_told(live: LiveDaemon, agent: httpx.Client) -> None:
+    bind(agent)
+    same = {"expected": ANTHROPIC, **ANTHROPIC, "reason": "a new key"}
+    assert [agent.post(path("conv-1") + "/rebind", json=same).json()["rebindCount"] for _ in range(2)] == [1, 2]
+    assert [event["details"]["reason"] for event in live.events(type="CONVERSATION_REBOUND")] == ["a new key"] * 2
 
 
 def test_the_ttl_is_what_the_configuration_says(launch: Callable[..., LiveDaemon]) -> None:

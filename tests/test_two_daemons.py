@@ -304,6 +304,48 @@ def test_a_conversation_that_is_bound_anew_on_one_is_seen_on_the_other(pair: Pai
     wait_for(lambda: at_a.get("/v1/conversations/c2").status_code == 404, WITHIN)
 
 
+def test_a_conversation_that_is_used_on_one_is_seen_so_on_the_other(pair: Pair) -> None:
+    session = pair.a.new_session()
+    at_a, at_b = pair.a.agent(session["token"]), pair.b.agent(session["token"])
+    for client in (at_a, at_b):
+        client.put("/v1/conversations/c3", json={"provider": "one", "model": "m"}).raise_for_status()
+    for number in range(3, 13):
+        assert at_a.post("/v1/conversations/c3/touch").status_code == 200
+        if number == 7:
+            wait_for(lambda: at_b.get("/v1/conversations/c3").json()["requestCount"] == 7, 2 * WITHIN)
+    wait_for(lambda: at_b.get("/v1/conversations/c3").json()["requestCount"] == 12, 2 * WITHIN)
+    for _ in range(10):
+        at_a.post("/v1/conversations/c3/touch").raise_for_status()
+    uses = []
+
+    def is_known_to_the_other() -> bool:
+        bound = at_b.put("/v1/conversations/c3", json={"provider": "one", "model": "m"}).json()
+        uses.append(bound["requestCount"])
+        return bool(uses[-1] == 22 + len(uses))
+
+    wait_for(is_known_to_the_other, 3 * WITHIN)
+    wait_for(lambda: at_a.get("/v1/conversations/c3").json()["requestCount"] == uses[-1], 2 * WITHIN)
+    assert at_b.get("/v1/conversations/c3").json() == at_a.get("/v1/conversations/c3").json()
+
+
+def test_bindings_that_one_answered_outlive_its_kill_and_are_the_other_ones_too(
+    own_pair: Callable[..., Pair],
+) -> None:
+    pair = own_pair()
+    session = pair.a.new_session()
+    at_a, at_b = pair.a.agent(session["token"]), pair.b.agent(session["token"])
+    for number in range(20):
+        bound = at_a.put(f"/v1/conversations/c{number}", json={"provider": "one", "model": f"{number}"})
+        assert bound.status_code == 201
+    change = {"expected": {"provider": "one", "model": "19"}, "provider": "two", "model": "m", "reason": "failed"}
+    at_a.post("/v1/conversations/c19/rebind", json=change).raise_for_status()
+    pair.a.kill9()
+    for number in range(20):
+        found = at_b.put(f"/v1/conversations/c{number}", json={"provider": "other", "model": "m"})
+        assert (found.status_code, found.json()["provider"]) == (200, "two" if number == 19 else "one")
+    assert pair.ask("SELECT count(*) FROM audit_log WHERE event_type LIKE 'CONVERSATION_%'") == [(21,)]
+
+
 def test_requests_that_were_counted_on_both_are_all_counted(pair: Pair) -> None:
     session = pair.a.new_session()
     asked = request("GET", "/v1/session", Authorization=f"Bearer {session['token']}")

@@ -27,16 +27,19 @@ class Try(NamedTuple):
 
 
 class Load:
-    """Creates agents and asks for a session, on one daemon, until it is stopped."""
+    """Creates agents, asks for a session and binds conversations, on one daemon, until it is stopped."""
 
     def __init__(self, site: Site, token: str) -> None:
         self.tries: list[Try] = []
         self.checks: list[Try] = []
+        self.binds: list[Try] = []
+        self._first = time.monotonic_ns()
         self._stopped = threading.Event()
         owner, agent = site.client(**dict(site.owner.headers)), site.agent(token)
         self._threads = [
             threading.Thread(target=self._run, args=(lambda: self._create(owner, site.home.name), self.tries)),
             threading.Thread(target=self._run, args=(lambda: ("", agent.get("/v1/session")), self.checks)),
+            threading.Thread(target=self._run, args=(lambda: self._bind(agent, site.home.name), self.binds)),
         ]
         for thread in self._threads:
             thread.start()
@@ -44,6 +47,11 @@ class Load:
     def _create(self, owner: httpx.Client, site: str) -> tuple[str, httpx.Response]:
         name = f"{site} {len(self.tries)}"
         return name, owner.post("/v1/agents", json={"name": name})
+
+    def _bind(self, agent: httpx.Client, site: str) -> tuple[str, httpx.Response]:
+        """Bind a new conversation, then use it, then the next new one."""
+        name = f"{site}-{self._first + len(self.binds) // 2}"
+        return name, agent.put(f"/v1/conversations/{name}", json={"provider": site, "model": f"{len(self.binds)}"})
 
     def _run(self, ask: Callable[[], tuple[str, httpx.Response]], kept: list[Try]) -> None:
         while not self._stopped.is_set():
@@ -94,7 +102,8 @@ def test_while_the_server_is_away_answers_are_503_and_nothing_is_lost_or_half_do
         assert time.monotonic() - came < RECOVERED_WITHIN
     tries = [one for load in loads for one in load.stop()]
     checks = [one for load in loads for one in load.checks]
-    refused = [one for one in (*tries, *checks) if one.answer.status_code != 200 + (one.name != "")]
+    binds = [one for load in loads for one in load.binds]
+    refused = [one for one in (*tries, *checks, *binds) if one.answer.status_code not in {200, 201}]
     assert refused
     for one in refused:
         assert one.answer.status_code == 503, one.answer.text
@@ -102,6 +111,7 @@ def test_while_the_server_is_away_answers_are_503_and_nothing_is_lost_or_half_do
         assert int(one.answer.headers["Retry-After"]) > 0
     assert max(one.seconds for one in refused) < ANSWERED_WITHIN
     _nothing_lost(pair, [one.name for one in tries if one.answer.status_code == 201])
+    _no_binding_lost(pair, [one for one in binds if one.answer.status_code in {200, 201}])
     wait_for(lambda: _current(pair), RECOVERED_WITHIN)
     assert pair.a.process.poll() is None
     assert pair.b.process.poll() is None
@@ -118,6 +128,16 @@ def _nothing_lost(pair: Pair, acknowledged: list[str]) -> None:
     assert set(told) == rows
     for site in (pair.a, pair.b):
         assert site.owner.get("/v1/admin/audit/verify").json()["valid"] is True
+
+
+def _no_binding_lost(pair: Pair, answered: list[Try]) -> None:
+    """Prove that everybody was told the binding that is stored, and that it was made once."""
+    rows = dict(pair.ask("SELECT conversation_id, model FROM conversations"))
+    events = pair.ask(
+        "SELECT details::json ->> 'conversationId' FROM audit_log WHERE event_type = 'CONVERSATION_BOUND'"
+    )
+    assert {(one.name, one.answer.json()["model"]) for one in answered} <= rows.items()
+    assert sorted(events) == sorted((name,) for name in rows)
 
 
 def _current(pair: Pair) -> Any:

@@ -14,7 +14,7 @@ T = TypeVar("T")
 MAX_LIMIT = 200
 MAX_CURSOR = 1500
 """Characters of a cursor: one that names a conversation carries its id."""
-_CURSOR = re.compile(r"(\d{1,12}):([0-9a-f-]{36}(?::.{1,256})?)\Z")
+_CURSOR = re.compile(r"([0-9]{1,12}):([0-9a-f-]{36}(?::[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,256})?)\Z")
 
 
 class Page(msgspec.Struct, frozen=True):

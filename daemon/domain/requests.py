@@ -12,18 +12,18 @@ from daemon.domain.levels import Level
 from daemon.domain.notifications import EVENTS
 from daemon.domain.rows import Chain, Network
 
-_ONE_LINE = r"^(?=.*\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029]*(?![\s\S])"
+ONE_LINE = r"^(?=.*\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029]*(?![\s\S])"
 """No control characters, no line separators, not blank; the look-ahead ends the text for Python and ECMA alike."""
 
 _NO_NUL = r"^[^\x00]*(?![\s\S])"
 """PostgreSQL stores no NUL in a text."""
 
-Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=_ONE_LINE)]
-Label = Annotated[str, Meta(min_length=1, max_length=100, pattern=_ONE_LINE)]
-Address = Annotated[str, Meta(min_length=1, max_length=200, pattern=_ONE_LINE)]
+Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=ONE_LINE)]
+Label = Annotated[str, Meta(min_length=1, max_length=100, pattern=ONE_LINE)]
+Address = Annotated[str, Meta(min_length=1, max_length=200, pattern=ONE_LINE)]
 Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=_NO_NUL)]
 MAX_MODEL = 200
-Model = Annotated[str, Meta(min_length=1, max_length=MAX_MODEL, pattern=_ONE_LINE)]
+Model = Annotated[str, Meta(min_length=1, max_length=MAX_MODEL, pattern=ONE_LINE)]
 Ttl = Annotated[int, Meta(ge=300, le=604_800, description="Seconds.")]
 JsonObject = dict[str, Any]
 Names = Annotated[list[str], Meta(max_length=100)]
@@ -162,7 +162,7 @@ class BindConversation(Body, frozen=True):
 
     provider: Label
     model: Model
-    external_id: Annotated[str, Meta(min_length=1, max_length=200, pattern=_ONE_LINE)] | None = None
+    external_id: Annotated[str, Meta(min_length=1, max_length=200, pattern=ONE_LINE)] | None = None
 
 
 class RebindConversation(Body, frozen=True):

@@ -1,12 +1,16 @@
 """The bounded memory in front of the session table. Only the event loop's thread touches it."""
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 from weakref import WeakValueDictionary
 
 from daemon.domain.clock import Clock
+from daemon.domain.errors import DaemonError
 from daemon.domain.rows import Agent, Session
 from daemon.stores.live import LiveAgent, LiveSession
 
+FLUSH_CHUNK = 1000
+"""Sessions whose activity is stored in one unit, so that others need not wait long."""
 _TOUCHED = 10_000
 """Changed rows that are told apart while others are being read; with more of them every reading is repeated."""
 
@@ -57,13 +61,28 @@ class SessionCache:
         live.used_generation = max(live.used_generation, generation)
         self._dirty[live.session.id] = live
 
-    def take_dirty(self) -> list[LiveSession]:
-        """Return, once, every session with activity that is not stored."""
-        dirty, self._dirty = self._dirty, {}
-        return list(dirty.values())
+    async def flush(self, store: Callable[[list[LiveSession]], Awaitable[object]]) -> None:
+        """Store activity that is only in memory, in chunks; what cannot be stored is kept.
 
-    def keep_dirty(self, lives: list[LiveSession]) -> None:
-        """Take back what could not be stored."""
+        Args:
+            store: stores that of some sessions.
+
+        Raises:
+            DaemonError: STORAGE_UNAVAILABLE.
+        """
+        dirty, self._dirty = list(self._dirty.values()), {}
+        while dirty:
+            chunk, dirty = dirty[:FLUSH_CHUNK], dirty[FLUSH_CHUNK:]
+            try:
+                await store(chunk)
+            except DaemonError:
+                self._keep_dirty([*chunk, *dirty])
+                raise
+            except asyncio.CancelledError:  # what was begun goes on
+                self._keep_dirty(dirty)
+                raise
+
+    def _keep_dirty(self, lives: list[LiveSession]) -> None:
         for live in lives:
             self._dirty.setdefault(live.session.id, live)
 

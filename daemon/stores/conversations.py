@@ -82,13 +82,13 @@ class EngineConversations:
             return bound
 
     async def get(self, key: ConversationKey) -> Conversation | None:
-        """Return a conversation that has not expired; this is no use of it."""
-        known = self._known(key)
+        """Return a conversation that has not expired; this is no use of it, but those of other daemons are in it."""
+        known = self._seen(key)
         if known is not None:
             return known
         turn = self._turn(key)
         async with turn:
-            return self._known(key) or await self._load(key, turn)
+            return self._seen(key) or await self._load(key, turn)
 
     async def touch(self, key: ConversationKey) -> int | None:
         """Count one use; return when the conversation expires now, None if there is none."""
@@ -156,6 +156,10 @@ class EngineConversations:
         if row is None or row.expires_at <= self._store.clock.now() or not self._store.is_current:
             return None
         return row
+
+    def _seen(self, key: ConversationKey) -> Conversation | None:
+        """Return a conversation that is in memory and has every use in it."""
+        return None if self._store.is_shared else self._known(key)
 
     def _use(self, key: ConversationKey) -> Conversation | None:
         known = self._known(key)
@@ -230,7 +234,7 @@ class EngineConversations:
             TouchedConversation(*key, use.requests, use.last_activity, use.expires_at) for key, use in taken.items()
         ]
         try:
-            await self._store.touch_conversations(rows)
+            stored = await self._store.touch_conversations(rows)
         except DaemonError:
             for key, use in taken.items():
                 later = self._uses.setdefault(key, use)
@@ -239,3 +243,17 @@ class EngineConversations:
             raise
         finally:
             self._flushing = {}
+        for row in stored:
+            self._catch_up(row)
+
+    def _catch_up(self, stored: Conversation) -> None:
+        """Take what other daemons counted into memory."""
+        known, use = self._rows.get(stored.key), self._uses.get(stored.key)
+        if known is None or known.created_at != stored.created_at:
+            return
+        self._rows[stored.key] = msgspec.structs.replace(
+            known,
+            request_count=stored.request_count + (use.requests if use is not None else 0),
+            last_activity=max(known.last_activity, stored.last_activity),
+            expires_at=max(known.expires_at, stored.expires_at),
+        )

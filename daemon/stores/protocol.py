@@ -104,6 +104,11 @@ class Store(Protocol):
         """Whether what is in memory is known to be at most a second older than the rows."""
         ...
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other daemons may write the same rows: what they count in memory is told to nobody."""
+        ...
+
     async def change(self, scope: Scope, decide: Decide[T], origin: Origin) -> T:
         """Run one change: load what `scope` names, decide, write, commit; the answer is returned after the commit.
 
@@ -237,8 +242,12 @@ class Store(Protocol):
         """Return how many conversations have not expired, by provider and model."""
         ...
 
-    async def touch_conversations(self, rows: Sequence[TouchedConversation]) -> None:
-        """Store uses that were counted in memory; a conversation that is gone stays gone."""
+    async def touch_conversations(self, rows: Sequence[TouchedConversation]) -> list[Conversation]:
+        """Store uses that were counted in memory; a conversation that is gone stays gone.
+
+        Returns:
+            The rows as they are now where other daemons count too.
+        """
         ...
 
     async def purge_conversations(self, before: int, limit: int) -> int:

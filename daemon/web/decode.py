@@ -1,19 +1,22 @@
 """Bodies and queries: strict, and every problem at once."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, Literal, TypeVar, get_args, get_origin
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from litestar import Request
 
 from daemon.domain.errors import UNSUPPORTED_MEDIA_TYPE, DaemonError, invalid
 from daemon.domain.pages import MAX_CURSOR, MAX_LIMIT, Page, decode_cursor
-from daemon.domain.requests import Body, Empty
+from daemon.domain.requests import ONE_LINE, Body, Empty
 from daemon.web.context import context
 
 B = TypeVar("B", bound=Body)
 AnyRequest = Request[Any, Any, Any]
 
+_LINE = re.compile(ONE_LINE)
 _DECODERS: dict[type[Body], msgspec.json.Decoder[Any]] = {}
 
 
@@ -124,15 +127,19 @@ class Query:
             self._values.setdefault(name, []).append(value)
         self._problems: list[tuple[str, str]] = []
         self._known: set[str] = set()
+        try:
+            unquote_to_bytes(request.scope["query_string"]).decode()
+        except UnicodeDecodeError:
+            self._problems.append(("", "the query must be percent-encoded UTF-8"))
 
     def text(self, name: str, longest: int = 100) -> str | None:
-        """Return a parameter of 1 to `longest` characters, None if it is absent."""
+        """Return a parameter of 1 to `longest` characters on one line, None if it is absent."""
         self._known.add(name)
         values = self._values.get(name)
         if values is None:
             return None
-        if len(values) > 1 or not 1 <= len(values[0]) <= longest or not values[0].isprintable():
-            self._problems.append((name, f"must be given once, with 1 to {longest} printable characters"))
+        if len(values) > 1 or not 1 <= len(values[0]) <= longest or not _LINE.match(values[0]):
+            self._problems.append((name, f"must be given once, with 1 to {longest} characters on one line"))
             return None
         return values[0]
 

@@ -151,8 +151,8 @@ class Protocol(HttpToolsProtocol):
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Hand the request to the app if it is one of HTTP/1.0 or 1.1 with a target that is a path."""
-        if self.parser.get_http_version() not in {"1.1", "1.0"} or self.url[:1] != b"/":
+        """Hand the request to the app if it is one of HTTP/1.0 or 1.1 with a target that is a path, and no fragment."""
+        if self.parser.get_http_version() not in {"1.1", "1.0"} or self.url[:1] != b"/" or b"#" in self.url:
             self._stop(errors.BAD_REQUEST)
         self._disarm()
         self._in_head = False

@@ -139,6 +139,8 @@ class Streams:
 
     async def tick(self) -> None:
         """Look at every stream: is it stuck, silent, still admitted? To be called every `TICK_SECONDS`."""
+        if not self._readers:
+            return
         head = await self.audit.head()
         if head.seq > self.head:
             self._restart(head.seq)

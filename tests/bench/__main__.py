@@ -16,6 +16,7 @@ import uvloop
 
 from tests.bench.conversations import conversations
 from tests.bench.elsewhere import elsewhere
+from tests.bench.engines import engines
 from tests.bench.measure import (
     CONNECTIONS,
     REPOSITORY,
@@ -27,16 +28,12 @@ from tests.bench.measure import (
     check_requests,
     medians,
     ratio,
+    renew_requests,
     serving,
 )
 from tests.bench.prepare import PASSWORD, Prepared, make_home
 from tests.bench.streams import streams
 from tests.support.http import Answer, load, request, spread
-
-
-def renew_requests(made: Prepared, start: int, count: int) -> list[bytes]:
-    chosen = made.sessions[start : start + count]
-    return [request("PUT", f"/v1/sessions/{one}/renew", Authorization=bearer(token)) for one, token in chosen]
 
 
 def create_requests(made: Prepared, start: int, count: int) -> list[bytes]:
@@ -202,6 +199,7 @@ def main(arguments: Sequence[str]) -> int:
             lambda: under_attack(root / "attack", rounds=rounds, reads=reads, guesses=1 if quick else 6),
             lambda: starting(root / "empty", root / "large", rounds=min(rounds, 5)),
             lambda: streams(root / "streams", rounds=min(rounds, 3), seconds=1 if quick else 10),
+            lambda: engines(root / "engines", rounds=min(rounds, 5), reads=reads, writes=writes),
             lambda: elsewhere(root / "elsewhere", rounds=10 if quick else 200),
             lambda: memory(root / "memory", requests=requests, sessions=sessions, idle_seconds=1 if quick else 5),
         ]

@@ -46,10 +46,16 @@ class Row(NamedTuple):
 
 
 class Server:
-    """A daemon in a process of its own."""
+    """A daemon in a process of its own.
 
-    def __init__(self, root: Path) -> None:
-        env = {key: value for key, value in os.environ.items() if not key.startswith("DAEMON_")} | UNLIMITED
+    Args:
+        root: its home.
+        settings: further variables.
+    """
+
+    def __init__(self, root: Path, **settings: str) -> None:
+        env = {key: value for key, value in os.environ.items() if not key.startswith("DAEMON_")}
+        env |= UNLIMITED | settings
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.bench.server", str(root)],
             env=env, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -84,9 +90,9 @@ def send(port: int, batches: Sequence[Sequence[bytes]]) -> list[list[Answer]]:
 
 
 @contextmanager
-def serving(root: Path) -> Iterator[Server]:
+def serving(root: Path, **settings: str) -> Iterator[Server]:
     """Run a server on a home."""
-    server = Server(root)
+    server = Server(root, **settings)
     try:
         yield server
     finally:
@@ -100,6 +106,11 @@ def bearer(token: str) -> str:
 def check_requests(made: Prepared, count: int, sessions: int = CONNECTIONS) -> list[bytes]:
     some = [request("GET", "/v1/session", Authorization=bearer(token)) for _, token in made.sessions[-sessions:]]
     return [some[number % len(some)] for number in range(count)]
+
+
+def renew_requests(made: Prepared, start: int, count: int) -> list[bytes]:
+    chosen = made.sessions[start : start + count]
+    return [request("PUT", f"/v1/sessions/{one}/renew", Authorization=bearer(token)) for one, token in chosen]
 
 
 def medians(samples: list[Sample]) -> Sample:

@@ -37,12 +37,13 @@ _DELETE = "DELETE FROM conversations WHERE agent_id = $1 AND conversation_id = $
 
 # Uses that were counted in memory; one that is gone stays gone.
 _ADD_USE = (
-    "UPDATE conversations AS one SET request_count = one.request_count + used.requests,"
+    "UPDATE conversations AS one SET request_count = one.request_count + used.requests,"  # noqa: S608
     " last_activity = greatest(one.last_activity, used.last_activity),"
     " expires_at = greatest(one.expires_at, used.expires_at)"
     " FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[])"
     " AS used (agent_id, conversation_id, requests, last_activity, expires_at)"
     " WHERE one.agent_id = used.agent_id AND one.conversation_id = used.conversation_id"
+    " RETURNING " + ", ".join(f"one.{name}" for name in _FIELDS)
 )
 
 # Conversations that nobody used for long; what somebody uses at this moment is left alone.
@@ -81,11 +82,13 @@ async def delete(raw: Connection, keys: Iterable[ConversationKey]) -> None:
     await raw.executemany(_DELETE, keys)
 
 
-async def add_use(raw: Connection, rows: Collection[TouchedConversation]) -> None:
-    """Add uses that were counted in memory; the rows are locked first, in the one order."""
-    if rows:
-        await lock(raw, [(row.agent_id, row.conversation_id) for row in rows])
-        await raw.execute(_ADD_USE, *zip(*map(msgspec.structs.astuple, rows), strict=True))
+async def add_use(raw: Connection, rows: Collection[TouchedConversation]) -> list[Conversation]:
+    """Add uses that were counted in memory, and return the rows; they are locked first, in the one order."""
+    if not rows:
+        return []
+    await lock(raw, [(row.agent_id, row.conversation_id) for row in rows])
+    used = await raw.fetch(_ADD_USE, *zip(*map(msgspec.structs.astuple, rows), strict=True))
+    return [to_conversation(row) for row in used]
 
 
 def _matching(which: ConversationFilter, now: int) -> tuple[list[str], list[Any]]:

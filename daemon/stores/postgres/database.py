@@ -13,7 +13,7 @@ from daemon.domain.filters import SessionFilter
 from daemon.domain.kill_switch import KEY as KILL_SWITCH
 from daemon.domain.kill_switch import is_on
 from daemon.domain.pages import Page
-from daemon.domain.rows import Delivery, Session, TouchedConversation
+from daemon.domain.rows import Conversation, Delivery, Session, TouchedConversation
 from daemon.domain.views import EngineStatus
 from daemon.stores.cache import SessionCache
 from daemon.stores.live import LiveSession
@@ -27,9 +27,6 @@ from daemon.stores.postgres.writer import Unit, Writer
 from daemon.stores.protocol import BackupFile, Elsewhere, Telling
 
 T = TypeVar("T")
-
-FLUSH_CHUNK = 1000
-"""Sessions whose activity is stored in one transaction, so that others need not wait long."""
 
 
 class PostgresStore(Reads):
@@ -67,6 +64,7 @@ class PostgresStore(Reads):
             failed=self._lost,
         )
         self._watch = watch
+        self.is_shared = True
         self.on_message: Callable[[], None] = lambda: None
         self.on_elsewhere: Callable[[Elsewhere], None] = lambda _: None
         watch.on_message = self._messages_wait
@@ -171,14 +169,7 @@ class PostgresStore(Reads):
 
     async def flush(self) -> None:
         """Store all activity that is only in memory, in chunks."""
-        dirty = self._cache.take_dirty()
-        for start in range(0, len(dirty), FLUSH_CHUNK):
-            chunk = dirty[start : start + FLUSH_CHUNK]
-            try:
-                await self._writer.run(self._flush_unit(chunk))
-            except DaemonError:
-                self._cache.keep_dirty(dirty[start:])
-                raise
+        await self._cache.flush(lambda chunk: self._writer.run(self._flush_unit(chunk)))
 
     def _flush_unit(self, chunk: list[LiveSession]) -> Unit[dict[str, tuple[int, int, int]]]:
         counts = [live.requests for live in chunk]
@@ -232,9 +223,9 @@ class PostgresStore(Reads):
         """Delete idempotency keys older than `before`."""
         return await self._writer.run(Unit(lambda tx: values.purge_keys(tx.raw, before), long=True))
 
-    async def touch_conversations(self, rows: Sequence[TouchedConversation]) -> None:
-        """Store uses of conversations that were counted in memory."""
-        await self._writer.run(Unit(lambda tx: conversations.add_use(tx.raw, rows)))
+    async def touch_conversations(self, rows: Sequence[TouchedConversation]) -> list[Conversation]:
+        """Store uses of conversations that were counted in memory, and return the rows with those of every daemon."""
+        return await self._writer.run(Unit(lambda tx: conversations.add_use(tx.raw, rows)))
 
     async def purge_conversations(self, before: int, limit: int) -> int:
         """Delete at most `limit` conversations that expired before."""

@@ -85,6 +85,7 @@ class Copying:
         changed, self._changed = self._changed, set()
         deleted, self._deleted = self._deleted, {}
         copied = await self._forget(list(deleted.items()))
+        await self._engine.flush()
         rows = [row for key in changed if (row := await self._engine.get(key)) is not None]
         for start in range(0, len(rows), CHUNK):
             copied += await self._merge(rows[start : start + CHUNK])

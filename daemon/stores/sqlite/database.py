@@ -17,7 +17,7 @@ from daemon.domain.filters import SessionFilter
 from daemon.domain.kill_switch import KEY as KILL_SWITCH
 from daemon.domain.kill_switch import is_on
 from daemon.domain.pages import Page
-from daemon.domain.rows import Agent, Session, TouchedConversation
+from daemon.domain.rows import Agent, Conversation, Session, TouchedConversation
 from daemon.domain.views import ChainHead, EngineStatus
 from daemon.stores.cache import SessionCache
 from daemon.stores.live import LiveSession
@@ -30,9 +30,6 @@ from daemon.stores.sqlite.reads import Reads
 from daemon.stores.sqlite.writer import Transaction, Unit, Writer
 
 T = TypeVar("T")
-
-FLUSH_CHUNK = 1000
-"""Sessions whose activity is stored in one unit, so that others need not wait long."""
 
 
 class Written(msgspec.Struct):
@@ -77,6 +74,7 @@ class SQLiteStore(Reads):
         self.on_message: Callable[[], None] = lambda: None
         self.on_elsewhere: Callable[[Elsewhere], None] = lambda _: None
         self.is_current = True
+        self.is_shared = False
         self._checkpoint_seconds = checkpoint_seconds
         self.cached = cache.by_token
         self.touch = cache.count
@@ -144,14 +142,7 @@ class SQLiteStore(Reads):
 
     async def flush(self) -> None:
         """Store all activity that is only in memory, in chunks."""
-        dirty = self._cache.take_dirty()
-        for start in range(0, len(dirty), FLUSH_CHUNK):
-            chunk = dirty[start : start + FLUSH_CHUNK]
-            try:
-                await self._writer.run(self._flush_unit(chunk))
-            except DaemonError:
-                self._cache.keep_dirty(dirty[start:])
-                raise
+        await self._cache.flush(lambda chunk: self._writer.run(self._flush_unit(chunk)))
 
     def _flush_unit(self, chunk: list[LiveSession]) -> Unit[None]:
         counts = [live.requests for live in chunk]
@@ -197,9 +188,10 @@ class SQLiteStore(Reads):
         """Delete idempotency keys older than `before`."""
         return await self._writer.run(Unit(lambda tx: values.purge_keys(tx.raw, before)))
 
-    async def touch_conversations(self, rows: Sequence[TouchedConversation]) -> None:
-        """Store uses of conversations that were counted in memory."""
+    async def touch_conversations(self, rows: Sequence[TouchedConversation]) -> list[Conversation]:
+        """Store uses of conversations that were counted in memory; nobody else counts."""
         await self._writer.run(Unit(lambda tx: conversations.add_use(tx.raw, rows)))
+        return []
 
     async def purge_conversations(self, before: int, limit: int) -> int:
         """Delete at most `limit` conversations that expired before."""

@@ -33,6 +33,8 @@ def _conversation_id(request: AnyRequest) -> str:
     Raises:
         DaemonError: VALIDATION_ERROR.
     """
+    if request.scope["query_string"]:
+        raise invalid(("conversationId", "must not be followed by a query: a `?` of the id is sent as %3F"))
     text: str = request.path_params["conversationId"]
     return check_id(_decoded(text) if "%" in text else text)
 
