@@ -100,7 +100,7 @@ OPERATIONAL: dict[str, LogEvent] = {
         "warning", "A channel's service cannot be asked for the owner's answers.", "channelId", "reason"
     ),
     "conversations.degraded": _event(
-        "warning", "Redis cannot be asked: the engine answers for conversations from now on.", "reason"
+        "warning", "Redis cannot be asked, or not by another daemon: the engine answers for conversations.", "reason"
     ),
     "conversations.recovered": _event(
         "info", "Redis answers for conversations again, and got what it had missed.", "copied"

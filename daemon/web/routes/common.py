@@ -69,6 +69,6 @@ def linked(request: AnyRequest, content: T, name: str, value: str | None) -> Res
     """Answer a list, or what holds one; where `value` is given, link to the same list with that parameter."""
     headers = {}
     if value is not None:
-        kept = [(key, text) for key, text in request.query_params.multi_items() if key != name]
+        kept = [(key, text) for key, text in sorted(request.query_params.multi_items()) if key != name]
         headers["link"] = f'<{request.scope["path"]}?{urlencode([*kept, (name, value)])}>; rel="next"'
     return Response(content, headers=headers)
