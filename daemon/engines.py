@@ -51,8 +51,9 @@ async def _prepare_postgres(url: str, clock: DomainClock, applied: Callable[[str
     from daemon.stores.postgres.migrate import migrate as migrate_postgres  # noqa: PLC0415
 
     await migrate_postgres(url, now=clock.now(), applied=applied)
-    clock.adjust(await inspection.clock_offset(url))
-    clock.start_from(await inspection.newest_event_time(url))
+    ahead, newest = await inspection.times(url)
+    clock.adjust(ahead)
+    clock.start_from(newest)
 
 
 async def has_password(url: str) -> bool:

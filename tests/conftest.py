@@ -26,6 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "one_engine: runs on SQLite alone")
     if config.getoption("--campaign"):
         os.environ["SESSION_CAMPAIGN"] = "1"
+    # Else each of some hundred processes compiles the program for itself.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
