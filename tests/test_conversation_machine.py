@@ -156,7 +156,7 @@ WHOLE = bool(os.environ.get("SESSION_CAMPAIGN"))
 TestConversationApi = ConversationApi.TestCase
 TestConversationApiOnRedis = ConversationApiOnRedis.TestCase
 TestConversationApi.settings = TestConversationApiOnRedis.settings = settings(
-    max_examples=60 if WHOLE else 6,
+    max_examples=60 if WHOLE else 4,
     stateful_step_count=40 if WHOLE else 20,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -20,6 +20,9 @@ both_engines = pytest.mark.both_engines
 one_engine = pytest.mark.one_engine
 """But for this one, which is about the file itself, or to which the engine makes no difference."""
 
+one_place = pytest.mark.one_place
+"""Nor does it make one where the conversations are: what is asked for never gets there."""
+
 
 REFUSED = (sqlite3.IntegrityError, asyncpg.IntegrityConstraintViolationError)
 """What an engine raises when a rule of the schema is broken."""
