@@ -11,9 +11,10 @@ from daemon.home import Home
 from daemon.settings import Config
 from daemon.stores.conversations import EngineConversations
 from daemon.stores.migrate import MigrationError, migrate
-from daemon.stores.protocol import ConversationStore, Engine, UnfitError
+from daemon.stores.protocol import ConversationStore, Engine
 from daemon.stores.redis.attachment import leave
 from daemon.stores.sqlite.opening import newest_event_time, open_store
+from daemon.stores.terms import UnfitError
 
 Report = Callable[..., None]
 """Puts one line into the structured log: the event's name and its fields."""
@@ -51,8 +52,9 @@ async def _prepare_postgres(url: str, clock: DomainClock, applied: Callable[[str
     from daemon.stores.postgres.migrate import migrate as migrate_postgres  # noqa: PLC0415
 
     await migrate_postgres(url, now=clock.now(), applied=applied)
-    clock.adjust(await inspection.clock_offset(url))
-    clock.start_from(await inspection.newest_event_time(url))
+    ahead, newest = await inspection.times(url)
+    clock.adjust(ahead)
+    clock.start_from(newest)
 
 
 async def has_password(url: str) -> bool:

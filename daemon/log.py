@@ -179,6 +179,7 @@ class Log:
         logging.getLogger().removeHandler(self._bridge)
         complete = self.flush(timeout)
         self._stopping = True
+        self._hurry.set()
         self._wake.set()
         self._thread.join(timeout)
         if self._stream is not None:

@@ -24,15 +24,20 @@ def pytest_configure(config: pytest.Config) -> None:
     """Tell what is decided at import about the option, and the marks."""
     config.addinivalue_line("markers", "both_engines: runs on SQLite and on PostgreSQL")
     config.addinivalue_line("markers", "one_engine: runs on SQLite alone")
+    config.addinivalue_line("markers", "one_place: runs on SQLite alone, with conversations there too")
     if config.getoption("--campaign"):
         os.environ["SESSION_CAMPAIGN"] = "1"
+    # Else each of some hundred processes compiles the program for itself.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run on both engines what asks for it, and with conversations in Redis what asks where they are."""
     marked = metafunc.definition.get_closest_marker
     names = metafunc.fixturenames
-    if "kept_in" in names and "engine" in names and not marked("one_engine"):
+    if "kept_in" in names and marked("one_place"):
+        metafunc.parametrize("kept_in", ["engine"], indirect=True)
+    elif "kept_in" in names and "engine" in names and not marked("one_engine"):
         places = [("sqlite", "engine"), ("postgresql", "engine"), ("postgresql", "redis")]
         metafunc.parametrize(("engine", "kept_in"), places, indirect=True)
     elif "kept_in" in names:

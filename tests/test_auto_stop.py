@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.engines import both_engines
+from tests.support.engines import both_engines, one_engine
 from tests.support.live import LiveDaemon
 
 pytestmark = both_engines
@@ -161,6 +161,7 @@ def test_an_agent_publishes_events_and_gets_their_sequence_numbers(live: LiveDae
     assert live.owner.get("/v1/admin/audit/verify").json()["valid"]
 
 
+@one_engine
 @pytest.mark.parametrize(
     "body",
     [

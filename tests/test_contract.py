@@ -6,7 +6,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tests.support.engines import both_engines
+from tests.support.engines import both_engines, one_engine
 from tests.support.live import START, LiveDaemon
 
 pytestmark = both_engines
@@ -39,6 +39,7 @@ def test_the_sixth_session_is_403_session_limit_exceeded(live: LiveDaemon) -> No
     assert live.owner.post("/v1/sessions", json={"agentId": agent}).status_code == 201
 
 
+@one_engine
 def test_without_master_password_it_is_401(live: LiveDaemon) -> None:
     agent = live.new_agent()
     answer = live.anonymous.post("/v1/sessions", json={"agentId": agent})
@@ -59,6 +60,7 @@ def test_the_list_of_two_has_all_fields_and_no_token(live: LiveDaemon) -> None:
         assert "wai_sess_" not in str(row)
 
 
+@one_engine
 def test_the_list_without_agent_id_is_400(live: LiveDaemon) -> None:
     answer = live.owner.get("/v1/sessions")
     assert (answer.status_code, answer.json()["detail"]) == (400, "agentId query parameter required")

@@ -13,7 +13,7 @@ import uvloop
 
 from daemon.config import ConfigError, load, shown
 from tests.support.daemon_process import DaemonProcess, wait_for
-from tests.support.engines import one_engine
+from tests.support.engines import one_engine, one_place
 from tests.support.http import load as send
 from tests.support.http import request
 from tests.support.live import PASSWORD, LiveDaemon
@@ -237,7 +237,7 @@ def test_every_id_is_kept_as_it_is_and_no_two_are_mixed_up(live: LiveDaemon, age
     assert agent.get(path("a%2Ftouch")).status_code == agent.get(path("a")).status_code - 204
 
 
-@one_engine
+@one_place
 @pytest.mark.parametrize(
     "raw",
     ["x" * 257, quote("\U0001f600" * 257), "%00", "a%0Ab", "%7F", "%C2%85", "%E2%80%A8", "%E2%80%A9", "%ED%A0%80",
@@ -255,7 +255,7 @@ def test_a_bad_id_is_400_and_nothing_is_written(live: LiveDaemon, agent: httpx.C
     assert live.query("SELECT count(*) FROM conversations") == [(0,)]
 
 
-@one_engine
+@one_place
 @pytest.mark.parametrize(
     ("method", "raw", "status"),
     [
@@ -283,6 +283,7 @@ def test_a_path_that_could_mean_two_things_means_none(
     assert live.query("SELECT count(*) FROM conversations") == [(0,)]
 
 
+@one_place
 @pytest.mark.parametrize(
     ("body", "paths"),
     [
@@ -300,6 +301,7 @@ def test_a_bind_that_is_not_valid_lists_every_problem(agent: httpx.Client, body:
     assert {problem["path"] for problem in answer.json()["errors"]} == paths
 
 
+@one_place
 def test_a_rebind_that_is_not_valid_names_what_is_nested(agent: httpx.Client) -> None:
     bad = {"expected": {"provider": "x" * 101, "model": "m"}, "provider": "p", "reason": "x" * 501}
     answer = agent.post(path("conv-1") + "/rebind", json=bad)
@@ -485,6 +487,7 @@ def test_the_ttl_is_what_the_configuration_says(launch: Callable[..., LiveDaemon
     assert bind(client).status_code == 201
 
 
+@one_place
 @pytest.mark.parametrize("ttl", ["0", "-1", "59", "604801", "999999999999999999999", "day", "", "3600.5"])
 def test_a_ttl_out_of_range_is_refused_and_the_variable_named(tmp_path: Path, ttl: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -493,6 +496,7 @@ def test_a_ttl_out_of_range_is_refused_and_the_variable_named(tmp_path: Path, tt
     assert problem.startswith("SESSION_TTL_SECONDS: conversations.conversation_ttl must be a whole number 60-604800")
 
 
+@one_place
 def test_session_ttl_seconds_ranks_between_the_file_and_the_keys_own_variable(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("[conversations]\nconversation_ttl = 100\n")
     environ = {"SESSION_TTL_SECONDS": "200"}
@@ -503,6 +507,7 @@ def test_session_ttl_seconds_ranks_between_the_file_and_the_keys_own_variable(tm
     assert loaded.origins["conversations.conversation_ttl"] == "DAEMON_CONVERSATIONS_CONVERSATION_TTL"
 
 
+@one_place
 @pytest.mark.parametrize(
     "url", ["http://{}h", "redis://{}", "redis://{}h:x", "redis://{}h/a", "redis://{} h", "redis:/{}h"]
 )
@@ -514,6 +519,7 @@ def test_an_address_that_is_no_redis_is_refused_without_repeating_it(tmp_path: P
     assert "hunter2" not in problem
 
 
+@one_place
 def test_the_password_of_an_address_is_never_shown(tmp_path: Path) -> None:
     loaded = load(tmp_path, {"DAEMON_CONVERSATIONS_URL": "rediss://:hunter2@cache:6380/1"}, {})
     assert shown(loaded.config)["conversations.url"] == "rediss://:***@cache:6380/1"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import httpx
 
-from tests.support.engines import both_engines
+from tests.support.engines import both_engines, one_engine
 from tests.support.live import PASSWORD, START, LiveDaemon
 
 pytestmark = both_engines
@@ -17,6 +17,7 @@ def ask(live: LiveDaemon, password: str | bytes) -> httpx.Response:
     return live.anonymous.get("/v1/agents", headers={b"X-Master-Password": raw})
 
 
+@one_engine
 def test_a_missing_header_is_no_failure(live: LiveDaemon) -> None:
     for _ in range(20):
         assert live.anonymous.get("/v1/agents").status_code == 401
@@ -24,6 +25,7 @@ def test_a_missing_header_is_no_failure(live: LiveDaemon) -> None:
     assert live.events(type="MASTER_AUTH_FAILED") == []
 
 
+@one_engine
 def test_the_same_wrong_password_counts_once(live: LiveDaemon) -> None:
     for _ in range(20):
         assert ask(live, "stale password").json()["code"] == "INVALID_MASTER_PASSWORD"
@@ -76,6 +78,7 @@ def test_a_ticket_stands_for_the_password_until_it_ends(live: LiveDaemon) -> Non
     assert bearer.get("/v1/agents").json()["code"] == "INVALID_MASTER_PASSWORD"
 
 
+@one_engine
 def test_logout_ends_one_ticket_and_with_the_password_all(live: LiveDaemon) -> None:
     tickets = [live.owner.post("/v1/owner/login").json()["ticket"] for _ in range(3)]
     first = live.client(Authorization=f"Bearer {tickets[0]}")
@@ -96,6 +99,7 @@ def test_a_change_of_password_ends_tickets_and_forgets_the_old_one(live: LiveDae
     assert ask(live, new).status_code == 200
 
 
+@one_engine
 def test_korean_letters_pass_raw_and_coded_in_any_normal_form(live: LiveDaemon) -> None:
     korean = "한글 비밀번호입니다"
     live.owner.post("/v1/admin/password", json={"newPassword": unicodedata.normalize("NFD", korean)})

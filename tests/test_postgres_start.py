@@ -23,6 +23,7 @@ from daemon.home import Home
 from daemon.running import Daemon
 from daemon.services.owner import PASSWORD_KEY
 from daemon.startup import StartError
+from daemon.stores.postgres import migrate as postgres_migrate
 from daemon.stores.postgres.connection import connect, unavailable
 from daemon.stores.postgres.locks import number
 from tests.stores.postgres_help import refusal
@@ -123,7 +124,8 @@ def test_a_wrong_address_is_named_with_its_cure(place: str, cure: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "mode"), [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "prefer"), (b"-ERR unknown command\r\n", "disable")]
 )
-def test_another_service_at_the_port_is_told(answer: bytes, mode: str) -> None:
+def test_another_service_at_the_port_is_told(answer: bytes, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_migrate, "CONNECT_TIMEOUT", 0.5)
     with stranger(answer) as port:
         line = said(f"postgresql://u:{ESCAPED}@127.0.0.1:{port}/n?sslmode={mode}", within=4)
     assert "host, port" in line or "host and port" in line

@@ -194,7 +194,7 @@ class SharedSessionApi(SessionApi):
 
 WHOLE = bool(os.environ.get("SESSION_CAMPAIGN"))
 SETTINGS = settings(
-    max_examples=60 if WHOLE else 8,
+    max_examples=60 if WHOLE else 5,
     stateful_step_count=40 if WHOLE else 20,
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -202,4 +202,4 @@ SETTINGS = settings(
 TestSessionApi = SessionApi.TestCase
 TestSessionApi.settings = SETTINGS
 TestSharedSessionApi = SharedSessionApi.TestCase
-TestSharedSessionApi.settings = settings(SETTINGS, max_examples=60 if WHOLE else 3)
+TestSharedSessionApi.settings = settings(SETTINGS, max_examples=60 if WHOLE else 2)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from tests.support.engines import both_engines
+from tests.support.engines import both_engines, one_engine
 from tests.support.live import FakeTime, LiveDaemon
 from tests.support.owner import add, telegram
 from tests.support.services.telegram import FakeTelegram
@@ -60,6 +60,7 @@ def test_a_daemon_that_was_down_at_the_time_tells_it_when_it_is_up_again(launch:
     assert len(live.events(type="DAILY_SUMMARY")) == 1
 
 
+@one_engine
 def test_without_a_time_there_is_none(live: LiveDaemon) -> None:
     live.time.advance(86_400)
     assert not tell(live)

@@ -15,7 +15,7 @@ from daemon.domain.rows import Chain, Network
 ONE_LINE = r"^(?=.*\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029]*(?![\s\S])"
 """No control characters, no line separators, not blank; the look-ahead ends the text for Python and ECMA alike."""
 
-_NO_NUL = r"^[^\x00]*(?![\s\S])"
+_NO_NUL = r"^[^\x00]*$"
 """PostgreSQL stores no NUL in a text."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=ONE_LINE)]

@@ -12,8 +12,8 @@ from daemon.home import Home
 from daemon.maintenance.exclusive import Refused, held, named
 from daemon.settings import Config
 from daemon.stores.migrate import accepted_version
-from daemon.stores.protocol import BackupFile
 from daemon.stores.sqlite.backup import back_up
+from daemon.stores.terms import BackupFile
 
 
 def destination(asked: Path) -> Path:

@@ -15,8 +15,8 @@ from daemon.stores.postgres.backup import write_file
 from daemon.stores.postgres.connection import Connection
 from daemon.stores.postgres.migrate import accepted_version, connected, in_one_line, migrate
 from daemon.stores.postgres.reasons import place
-from daemon.stores.protocol import BackupFile
 from daemon.stores.tables import Advance, Sums
+from daemon.stores.terms import BackupFile
 
 
 class PostgresPlace(msgspec.Struct, frozen=True):

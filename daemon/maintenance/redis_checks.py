@@ -2,10 +2,10 @@
 
 from daemon.addresses import masked
 from daemon.maintenance.findings import Finding, Patient, failed, ok, warning
-from daemon.stores.protocol import UnfitError
 from daemon.stores.redis.failures import AwayError
 from daemon.stores.redis.keys import Keys
 from daemon.stores.redis.link import Link, Look
+from daemon.stores.terms import UnfitError
 
 _MEANWHILE = "the database answers for conversations meanwhile"
 

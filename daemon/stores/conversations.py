@@ -14,7 +14,8 @@ from daemon.domain.errors import DaemonError
 from daemon.domain.events import Origin
 from daemon.domain.rows import Conversation, ConversationKey, TouchedConversation
 from daemon.domain.views import Check
-from daemon.stores.protocol import Chore, Elsewhere, Store
+from daemon.stores.protocol import Store
+from daemon.stores.terms import Chore, Elsewhere
 
 T = TypeVar("T")
 

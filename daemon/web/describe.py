@@ -57,6 +57,10 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     html: bool = False
     streams: bool = False
 
+    def __deepcopy__(self, _memo: object) -> "Operation":
+        """Return this one, which nobody changes: Litestar copies every route, and would take longer for this alone."""
+        return self
+
 
 def described(summary: str, answer: Any, *, allows: str | None = None, **more: Any) -> dict[str, Any]:
     """Return a route handler's `opt`: its description, and for agent routes the operation that it allows."""

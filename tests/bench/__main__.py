@@ -42,15 +42,15 @@ def create_requests(made: Prepared, start: int, count: int) -> list[bytes]:
     return [request("POST", "/v1/sessions", body=body, X_Master_Password=PASSWORD) for body in bodies]
 
 
-def routes(root: Path, *, rounds: int, reads: int, writes: int) -> list[Row]:
+def routes(root: Path, *, rounds: int, reads: int, writes: int, agents: int) -> list[Row]:
     """Compare the token check, renewal and creation with the bare route, interleaved."""
-    made = make_home(root, agents=2000, sessions=1000 + rounds * writes + writes)
+    made = make_home(root, agents=agents, sessions=agents // 2 + rounds * writes + writes)
     bare = [request("GET", "/bench/bare")] * reads
     kinds: dict[str, list[Sample]] = {"bare": [], "check": [], "renew": [], "create": []}
     with serving(root) as server:
         server.measure(bare[: reads // 4])
         server.measure(check_requests(made, len(made.sessions), len(made.sessions)))
-        server.measure(create_requests(made, 0, 200), 201)
+        server.measure(create_requests(made, 0, agents // 10), 201)
         for number in range(rounds):
             kinds["bare"].append(server.measure(bare))
             kinds["check"].append(server.measure(check_requests(made, reads)))
@@ -72,13 +72,13 @@ def routes(root: Path, *, rounds: int, reads: int, writes: int) -> list[Row]:
     ]
 
 
-def flatness(small: Path, large: Path, *, rounds: int, reads: int, many: int) -> list[Row]:
+def flatness(small: Path, large: Path, *, rounds: int, reads: int, many: int, warm: int) -> list[Row]:
     """Compare the token check with few and with many sessions in the database."""
     few, lots = make_home(small, 100, 1000), make_home(large, 2000, many)
     speeds: list[float] = []
     with serving(small) as one, serving(large) as other:
         for server, made in ((one, few), (other, lots)):
-            server.measure(check_requests(made, 2000, 1000))
+            server.measure(check_requests(made, warm, 1000))
         for _ in range(rounds):
             slow = one.measure(check_requests(few, reads, 1000))
             fast = other.measure(check_requests(lots, reads, 1000))
@@ -88,12 +88,12 @@ def flatness(small: Path, large: Path, *, rounds: int, reads: int, many: int) ->
     ]
 
 
-def under_attack(root: Path, *, rounds: int, reads: int, guesses: int) -> list[Row]:
+def under_attack(root: Path, *, rounds: int, reads: int, guesses: int, warm: int) -> list[Row]:
     """Compare the token check's p99 with and without eight wrong passwords at a time."""
     made = make_home(root, 10, 1000)
     factors: list[float] = []
     with serving(root) as server:
-        server.measure(check_requests(made, 2000))
+        server.measure(check_requests(made, warm))
         for number in range(rounds):
             calm = server.measure(check_requests(made, reads)).p99_ms
             factors.append(
@@ -157,7 +157,7 @@ def _status_seconds(root: Path, rounds: int) -> float:
     return statistics.median(times)
 
 
-def memory(root: Path, *, requests: int, sessions: int, idle_seconds: int) -> list[Row]:
+def memory(root: Path, *, requests: int, sessions: int, idle_seconds: float) -> list[Row]:
     """Measure resident memory idle and after many requests, and the processor time of doing nothing."""
     made = make_home(root, sessions // 10, sessions)
     with serving(root) as server:
@@ -188,20 +188,23 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")
     options = parser.parse_args(arguments)
     quick = options.quick
-    rounds, reads, writes, many = (1, 640, 160, 2000) if quick else (7, 16_000, 1200, 100_000)
-    requests, sessions = (1000, 1000) if quick else (1_000_000, 20_000)
+    rounds, reads, writes, many = (1, 480, 32, 1000) if quick else (7, 16_000, 1200, 100_000)
+    requests, sessions = (200, 200) if quick else (1_000_000, 20_000)
+    agents, warm, readers = (100, 100, 20) if quick else (2000, 2000, 200)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         parts: list[Callable[[], list[Row]]] = [
-            lambda: routes(root / "routes", rounds=rounds, reads=reads, writes=writes),
-            lambda: flatness(root / "small", root / "large", rounds=rounds, reads=reads, many=many),
-            lambda: conversations(root / "conversations", rounds=rounds, reads=reads, many=many * 10),
-            lambda: under_attack(root / "attack", rounds=rounds, reads=reads, guesses=1 if quick else 6),
+            lambda: routes(root / "routes", rounds=rounds, reads=reads, writes=writes, agents=agents),
+            lambda: flatness(root / "small", root / "large", rounds=rounds, reads=reads, many=many, warm=warm),
+            lambda: conversations(root / "conversations", rounds=rounds, reads=reads, many=many * 10, warm=warm),
+            lambda: under_attack(root / "attack", rounds=rounds, reads=reads, guesses=1 if quick else 6, warm=warm),
             lambda: starting(root / "empty", root / "large", rounds=min(rounds, 5)),
-            lambda: streams(root / "streams", rounds=min(rounds, 3), seconds=1 if quick else 10),
+            lambda: streams(
+                root / "streams", rounds=min(rounds, 3), seconds=0.3 if quick else 10, readers=readers, warm=warm // 2
+            ),
             lambda: engines(root / "engines", rounds=min(rounds, 5), reads=reads, writes=writes),
-            lambda: elsewhere(root / "elsewhere", rounds=10 if quick else 200),
-            lambda: memory(root / "memory", requests=requests, sessions=sessions, idle_seconds=1 if quick else 5),
+            lambda: elsewhere(root / "elsewhere", rounds=2 if quick else 200),
+            lambda: memory(root / "memory", requests=requests, sessions=sessions, idle_seconds=0.1 if quick else 5),
         ]
         rows = [row for part in parts for row in part()]
     _report(rows, readme=options.readme)

@@ -17,7 +17,7 @@ BODY = json.dumps({"provider": "anthropic", "model": "claude-sonnet-4-5"}).encod
 Known = list[tuple[str, str]]
 
 
-def conversations(root: Path, *, rounds: int, reads: int, many: int) -> list[Row]:
+def conversations(root: Path, *, rounds: int, reads: int, many: int, warm: int) -> list[Row]:
     """Compare binding with the bare route, and with few and many conversations in the database."""
     small, large = root / "small", root / "large"
     few = add_conversations(small, make_home(small, AGENTS, AGENTS), FEW)
@@ -26,7 +26,7 @@ def conversations(root: Path, *, rounds: int, reads: int, many: int) -> list[Row
     samples: dict[str, list[Sample]] = {"bare": [], "few": [], "many": [], "random": []}
     with serving(small) as one, serving(large) as other:
         for server, some in ((one, few), (other, lots[-FEW:])):
-            server.measure(binds(some, 2 * FEW))
+            server.measure(binds(some, warm))
         pair = [("few", one, few), ("many", other, lots[-FEW:])]
         for _ in range(rounds):
             samples["bare"].append(one.measure([request("GET", "/bench/bare")] * reads))

@@ -15,15 +15,13 @@ import httpx
 from tests.bench.measure import CONNECTIONS, REPOSITORY, Row, Server, check_requests, ratio, serving
 from tests.bench.prepare import PASSWORD, Prepared, make_home
 
-READERS = 200
 SESSIONS = 50
 """Of each agent: its end makes two events for each of them, and one of its own."""
 EVERY = 0.09
 """Seconds between the ends of two agents."""
-_READS = 1_000
 
 
-def streams(root: Path, *, rounds: int, seconds: int) -> list[Row]:
+def streams(root: Path, *, rounds: int, seconds: float, readers: int, warm: int) -> list[Row]:
     """Compare the token check while 1,000 events happen a second, without and with readers of all of them."""
     batch = int(seconds / EVERY)
     agents = 2 * rounds * batch + CONNECTIONS
@@ -31,27 +29,27 @@ def streams(root: Path, *, rounds: int, seconds: int) -> list[Row]:
     ends = iter(made.agents)
     alike, kept, grown, rates = 0, [], [], []
     with serving(root) as server:
-        server.measure(check_requests(made, _READS))
+        server.measure(check_requests(made, warm))
         for _ in range(rounds):
-            without, _ = _under_events(server, made, [next(ends) for _ in range(batch)])
+            without, _ = _under_events(server, made, [next(ends) for _ in range(batch)], warm)
             before = server.stats.memory_info().rss
-            with _readers(server.port) as report:
-                loaded, rate = _under_events(server, made, [next(ends) for _ in range(batch)])
+            with _readers(server.port, readers) as report:
+                loaded, rate = _under_events(server, made, [next(ends) for _ in range(batch)], warm)
                 grown.append((server.stats.memory_info().rss - before) / 2**20)
                 seen = report()
             print(f"streams: {without:,.0f}/s without, {loaded:,.0f}/s with readers; {seen}", file=sys.stderr)
             kept.append(loaded / without)
             rates.append(rate)
             alike += seen["alike"] if seen["whole"] else 0
-    every, flow = READERS * rounds, f"{statistics.median(rates):,.0f} events/s"
+    every, flow = readers * rounds, f"{statistics.median(rates):,.0f} events/s"
     return [
         Row(f"streams that saw each of {flow} in order", f"{alike} of {every}", f"{every}", alike == every),
-        ratio(f"token check with {READERS} streams, of that without", statistics.median(kept), 0.5, least=True),
-        ratio(f"resident memory that {READERS} streams add", max(grown), 64, least=False, unit=" MiB"),
+        ratio(f"token check with {readers} streams, of that without", statistics.median(kept), 0.5, least=True),
+        ratio(f"resident memory that {readers} streams add", max(grown), 64, least=False, unit=" MiB"),
     ]
 
 
-def _under_events(server: Server, made: Prepared, agents: Sequence[str]) -> tuple[float, float]:
+def _under_events(server: Server, made: Prepared, agents: Sequence[str], burst: int) -> tuple[float, float]:
     """End agents steadily; return the token checks and the events a second meanwhile."""
     writer = subprocess.Popen(
         [sys.executable, "-m", "tests.bench.writers", str(server.port), str(EVERY)],
@@ -59,7 +57,7 @@ def _under_events(server: Server, made: Prepared, agents: Sequence[str]) -> tupl
     )  # fmt: skip
     assert writer.stdin is not None
     assert writer.stdout is not None
-    reads = check_requests(made, _READS)
+    reads = check_requests(made, burst)
     writer.stdin.write("\n".join(agents))
     writer.stdin.close()
     assert writer.stdout.readline() == "ready\n"
@@ -81,10 +79,10 @@ def _head(port: int) -> int:
 
 
 @contextmanager
-def _readers(port: int) -> Iterator[Callable[[], dict[str, Any]]]:
+def _readers(port: int, count: int) -> Iterator[Callable[[], dict[str, Any]]]:
     """Open streams in another process; yield what waits for their last event and returns what they saw."""
     readers = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.readers", str(port), str(READERS), str(_head(port))],
+        [sys.executable, "-m", "tests.bench.readers", str(port), str(count), str(_head(port))],
         cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert readers.stdout is not None

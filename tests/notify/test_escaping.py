@@ -100,7 +100,7 @@ def shown_values(shown: str, whole: Notice, locale: Locale) -> None:
     assert found[-1].endswith(f": {SESSION}")
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(reports(), LOCALE)
 def test_telegram_shows_what_was_said_and_nothing_else(sent: Notice, locale: Locale) -> None:
     body = telegram.message(TELEGRAM, sent, locale)
@@ -125,7 +125,7 @@ def test_telegram_takes_a_message_again_with_its_decision(sent: Notice, locale: 
     assert after.entities == before.entities
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(reports(), LOCALE)
 def test_discord_shows_what_was_said_and_pings_nobody(sent: Notice, locale: Locale) -> None:
     body = discord.message(sent, locale)
@@ -141,7 +141,7 @@ def test_discord_shows_what_was_said_and_pings_nobody(sent: Notice, locale: Loca
     assert body["allowed_mentions"] == {"parse": []}
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(reports(), LOCALE)
 def test_ntfy_shows_what_was_said_within_its_limits(sent: Notice, locale: Locale) -> None:
     body = ntfy.message(NTFY, sent, locale)

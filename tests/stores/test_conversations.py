@@ -19,9 +19,9 @@ from daemon.domain.pages import Page
 from daemon.domain.rows import Conversation, ConversationKey, TouchedConversation
 from daemon.stores.conversations import EngineConversations
 from daemon.stores.migrate import migrate
-from daemon.stores.protocol import Elsewhere
 from daemon.stores.sqlite.database import SQLiteStore
 from daemon.stores.sqlite.opening import open_store
+from daemon.stores.terms import Elsewhere
 from tests.support.live import FakeTime
 
 pytestmark = pytest.mark.anyio

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.support.homes import prepare
+
 PASSWORD = "correct horse battery staple"
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHEAP = {
@@ -84,6 +86,8 @@ class DaemonProcess:
     def __init__(self, home: Path, **env: str | None) -> None:
         self.home = home
         self._env = env
+        if "DAEMON_DATABASE_URL" not in env:
+            prepare(home)
         self.lines: list[dict[str, Any]] = []
         self.start()
 

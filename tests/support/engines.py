@@ -20,6 +20,9 @@ both_engines = pytest.mark.both_engines
 one_engine = pytest.mark.one_engine
 """But for this one, which is about the file itself, or to which the engine makes no difference."""
 
+one_place = pytest.mark.one_place
+"""Nor does it make one where the conversations are: what is asked for never gets there."""
+
 
 REFUSED = (sqlite3.IntegrityError, asyncpg.IntegrityConstraintViolationError)
 """What an engine raises when a rule of the schema is broken."""
@@ -29,6 +32,7 @@ _kept = contextlib.ExitStack()
 _free: list[str] = []
 
 _EMPTY = """
+SET synchronous_commit = off;
 ALTER TABLE audit_log DISABLE TRIGGER ALL;
 DELETE FROM conversations; DELETE FROM sessions; DELETE FROM agents; DELETE FROM idempotency_keys;
 DELETE FROM audit_log; UPDATE audit_head SET id = 0, hash = repeat('0', 64);
@@ -62,11 +66,13 @@ class Databases:
 
     def settings(self, home: Path) -> dict[str, str]:
         """Return the environment of the daemon of a home."""
+        # No test of these pulls the plug of the machine or of the server, so no commit waits for a disk.
+        quick = {"DAEMON_DATABASE_SYNCHRONOUS": "normal"}
         if self._engine == "sqlite":
-            return {}
+            return quick
         if home not in self._urls:
             self._urls[home] = _free.pop() if _free else _kept.enter_context(postgres.fresh_database())
-        return {"DAEMON_DATABASE_URL": self._urls[home]}
+        return {"DAEMON_DATABASE_URL": self._urls[home], **quick}
 
     def close(self) -> None:
         """Empty what was used."""

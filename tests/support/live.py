@@ -15,6 +15,7 @@ from daemon.home import Home
 from daemon.running import Daemon
 from daemon.web.streams import StreamLimits
 from tests.support import engines
+from tests.support.homes import prepare
 
 PASSWORD = "correct horse battery staple"
 CHEAP = {
@@ -67,6 +68,8 @@ class LiveDaemon:
         self.home = Home.resolve(root, {})
         self._streams = streams
         self._env = {**CHEAP, **env}
+        if "DAEMON_DATABASE_URL" not in self._env:
+            prepare(root)
         self._thread: threading.Thread | None = None
         self.start()
 

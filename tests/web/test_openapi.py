@@ -58,7 +58,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
     live.stop()
 
 
-SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
+def patternless(node: Any) -> Any:
+    """Return the document without patterns of texts.
+
+    To find long texts that match one takes schemathesis seconds each, at collection and in every worker; without them
+    it sends control characters too, and gets the 400 that is documented.
+    """
+    if isinstance(node, dict):
+        return {
+            key: patternless(value) for key, value in node.items() if key != "pattern" or not isinstance(value, str)
+        }
+    return [patternless(one) for one in node] if isinstance(node, list) else node
+
+
+SCHEMA = schemathesis.openapi.from_dict(patternless(DOCUMENT))
 CHECKS = [
     schemathesis.checks.not_a_server_error,
     status_code_conformance,

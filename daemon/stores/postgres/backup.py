@@ -13,10 +13,10 @@ from daemon.stores.migration_files import MigrationError
 from daemon.stores.postgres import copying
 from daemon.stores.postgres.connection import ERRORS, Connection, unavailable
 from daemon.stores.postgres.migrate import connected
-from daemon.stores.protocol import BackupFile
 from daemon.stores.sqlite import copying as sqlite_rows
 from daemon.stores.sqlite.backup import refusal
 from daemon.stores.tables import Advance, Sums
+from daemon.stores.terms import BackupFile
 
 
 async def back_up(url: str, directory: Path, stem: str, now: int) -> BackupFile:

@@ -24,7 +24,7 @@ from daemon.stores.postgres.reads import Reads
 from daemon.stores.postgres.transaction import Change, Transaction, Written
 from daemon.stores.postgres.watch import Watch
 from daemon.stores.postgres.writer import Unit, Writer
-from daemon.stores.protocol import BackupFile, Elsewhere, Telling
+from daemon.stores.terms import BackupFile, Elsewhere, Telling
 
 T = TypeVar("T")
 

@@ -6,29 +6,25 @@ from daemon.stores.postgres.migrate import LOOK_SECONDS, connected, in_one_line
 from daemon.stores.postgres.server_clock import offset
 
 
-async def newest_event_time(url: str) -> int:
-    """Return the newest event's time (Unix seconds) of a migrated database; 0 if there is none.
+async def times(url: str) -> tuple[float, int]:
+    """Return by how many seconds the server's clock is ahead of this machine's, and the newest event's time.
+
+    Args:
+        url: of a migrated database.
+
+    Returns:
+        The time in Unix seconds; 0 if there is no event.
 
     Raises:
         MigrationError: it cannot be asked.
     """
     with in_one_line(url):
         async with connected(url) as connection:
+            ahead = await offset(connection)
             found = await connection.fetchval(
                 "SELECT timestamp FROM audit_log ORDER BY id DESC LIMIT 1", timeout=LOOK_SECONDS
             )
-    return int(found or 0)
-
-
-async def clock_offset(url: str) -> float:
-    """Return by how many seconds the server's clock is ahead of this machine's.
-
-    Raises:
-        MigrationError: it cannot be asked.
-    """
-    with in_one_line(url):
-        async with connected(url) as connection:
-            return await offset(connection)
+    return ahead, int(found or 0)
 
 
 async def has_password(url: str) -> bool:

@@ -15,7 +15,7 @@ from daemon.stores.postgres import changes, events, locks, notifications
 from daemon.stores.postgres.connection import Connection
 from daemon.stores.postgres.ledger import Decided, Ledger
 from daemon.stores.postgres.word import Word
-from daemon.stores.protocol import Telling
+from daemon.stores.terms import Telling
 
 
 class Change(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from daemon.stores.postgres.listener import Listener, Report
 from daemon.stores.postgres.reasons import reason
 from daemon.stores.postgres.server_clock import MEASURE_SECONDS, ServerClock
 from daemon.stores.postgres.word import Word
-from daemon.stores.protocol import Chore, Elsewhere
+from daemon.stores.terms import Chore, Elsewhere
 
 _RETRY_SECONDS = 0.1
 

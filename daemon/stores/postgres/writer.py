@@ -13,7 +13,7 @@ from daemon.domain.events import Event
 from daemon.stores.postgres.changes import is_broad
 from daemon.stores.postgres.connection import ANSWER_TIMEOUT, ERRORS, Connection, Pool, unavailable
 from daemon.stores.postgres.transaction import Change, Transaction
-from daemon.stores.protocol import Telling
+from daemon.stores.terms import Telling
 
 R = TypeVar("R")
 

@@ -10,7 +10,7 @@ from daemon.domain.events import Origin
 from daemon.domain.rows import Conversation, ConversationKey
 from daemon.domain.views import Check
 from daemon.stores.conversations import EngineConversations
-from daemon.stores.protocol import Chore, Elsewhere, Store
+from daemon.stores.protocol import Store
 from daemon.stores.redis.attachment import KEY
 from daemon.stores.redis.bindings import Bindings
 from daemon.stores.redis.copying import Copying
@@ -19,6 +19,7 @@ from daemon.stores.redis.keys import Keys
 from daemon.stores.redis.link import Link
 from daemon.stores.redis.mirror import Mirror
 from daemon.stores.redis.outage import Outage
+from daemon.stores.terms import Chore, Elsewhere
 
 T = TypeVar("T")
 Report = Callable[..., None]

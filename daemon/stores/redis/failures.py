@@ -5,7 +5,7 @@ import ssl
 
 from redis import exceptions
 
-from daemon.stores.protocol import UnfitError
+from daemon.stores.terms import UnfitError
 
 
 class AwayError(Exception):

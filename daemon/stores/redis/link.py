@@ -11,9 +11,9 @@ from redis.asyncio.connection import Connection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from daemon.stores.protocol import UnfitError
 from daemon.stores.redis import scripts
 from daemon.stores.redis.failures import FAILURES, AwayError, Restarted, away, not_a_redis, unfit
+from daemon.stores.terms import UnfitError
 
 TIMEOUT = 0.3
 """Seconds that one request may take, connecting included."""

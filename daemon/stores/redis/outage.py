@@ -9,13 +9,14 @@ from daemon.domain.errors import DaemonError
 from daemon.domain.events import SYSTEM
 from daemon.domain.rows import ConversationKey
 from daemon.stores.conversations import EngineConversations
-from daemon.stores.protocol import Elsewhere, Store, UnfitError
+from daemon.stores.protocol import Store
 from daemon.stores.redis.attachment import APART_SECONDS, KEY, SCOPE, SLACK, attach, detach, meet, read
 from daemon.stores.redis.copying import Copying
 from daemon.stores.redis.failures import AwayError, not_a_redis
 from daemon.stores.redis.keys import Keys
 from daemon.stores.redis.link import Link, Server
 from daemon.stores.redis.mirror import Mirror
+from daemon.stores.terms import Elsewhere, UnfitError
 
 START_SECONDS = 10.0
 """How long a start waits for what Redis missed to be copied; the rest is copied while the engine answers."""

@@ -6,8 +6,8 @@ from daemon import files
 from daemon.domain.errors import STORAGE_UNAVAILABLE, DaemonError
 from daemon.stores import sqlite_file
 from daemon.stores.inspection import check_whole
-from daemon.stores.protocol import BackupFile
 from daemon.stores.sqlite.connection import RETRY_AFTER
+from daemon.stores.terms import BackupFile
 
 
 def back_up(database: Path, directory: Path, stem: str) -> BackupFile:

@@ -9,9 +9,9 @@ from daemon.domain.events import Fact, Origin
 from daemon.domain.kill_switch import KEY as KILL_SWITCH
 from daemon.domain.kill_switch import is_on
 from daemon.domain.notifications import deliveries, level_of
-from daemon.stores.protocol import Telling
 from daemon.stores.sqlite import agents, answers, conversations, events, notifications, sessions, values
 from daemon.stores.sqlite.writer import Transaction
+from daemon.stores.terms import Telling
 
 IDEMPOTENCY_SECONDS = 86_400
 

@@ -22,12 +22,12 @@ from daemon.domain.views import ChainHead, EngineStatus
 from daemon.stores.cache import SessionCache
 from daemon.stores.live import LiveSession
 from daemon.stores.migrate import schema_version
-from daemon.stores.protocol import BackupFile, Chore, Elsewhere, Telling
 from daemon.stores.sqlite import answers, changes, conversations, events, notifications, sessions, values
 from daemon.stores.sqlite.backup import back_up, refusal
 from daemon.stores.sqlite.connection import Connection, Readers, unavailable
 from daemon.stores.sqlite.reads import Reads
 from daemon.stores.sqlite.writer import Transaction, Unit, Writer
+from daemon.stores.terms import BackupFile, Chore, Elsewhere, Telling
 
 T = TypeVar("T")
 
