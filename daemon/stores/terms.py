@@ -5,6 +5,8 @@ from pathlib import Path
 
 import msgspec
 
+from daemon.domain.rows import ConversationKey
+
 
 class BackupFile(msgspec.Struct, frozen=True):
     """A copy of the database that was checked; `sha256` is of the whole file."""
