@@ -36,7 +36,8 @@ from daemon.services.sessions import Sessions
 from daemon.services.signing import SECRETS_KEY, Signing, load_secrets
 from daemon.services.summary import DailySummary
 from daemon.settings import Config, Notifications, Security
-from daemon.stores.protocol import ConversationStore, Engine
+from daemon.stores.conversation_store import ConversationStore
+from daemon.stores.protocol import Engine
 from daemon.stores.terms import Elsewhere, Telling
 from daemon.web.application import make_app
 from daemon.web.context import Services

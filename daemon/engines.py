@@ -9,9 +9,10 @@ from daemon.domain.clock import Clock, DomainClock
 from daemon.domain.events import Event
 from daemon.home import Home
 from daemon.settings import Config
+from daemon.stores.conversation_store import ConversationStore
 from daemon.stores.conversations import EngineConversations
 from daemon.stores.migrate import MigrationError, migrate
-from daemon.stores.protocol import ConversationStore, Engine
+from daemon.stores.protocol import Engine
 from daemon.stores.redis.attachment import leave
 from daemon.stores.sqlite.opening import newest_event_time, open_store
 from daemon.stores.terms import UnfitError

@@ -22,7 +22,7 @@ from daemon.opening import Opening
 from daemon.services.kill_switch import KillSwitch
 from daemon.services.latch import Latch
 from daemon.startup import EXIT_CONFIG, StartError, log_again, notify
-from daemon.stores.protocol import ConversationStore
+from daemon.stores.conversation_store import ConversationStore
 from daemon.stores.terms import UnfitError
 from daemon.web.envelope import Envelope
 from daemon.web.server import Server, bind_tcp, bind_unix

@@ -175,4 +175,4 @@ SETTINGS = settings(
     suppress_health_check=list(HealthCheck),
 )
 TestConversationApi.settings = TestConversationApiOnRedis.settings = SETTINGS
-TestConversationApiOnPostgreSQL.settings = settings(SETTINGS, max_examples=60 if WHOLE else 3)
+TestConversationApiOnPostgreSQL.settings = settings(SETTINGS, max_examples=60 if WHOLE else 2)

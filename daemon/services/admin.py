@@ -22,7 +22,8 @@ from daemon.domain.facts.sessions import SessionsPurged
 from daemon.domain.views import AdminStatus, Check, Health, LockState, RotatedSecret, Swept, WorkerStatus
 from daemon.services.signing import SECRETS_KEY, Signing
 from daemon.settings import Security
-from daemon.stores.protocol import ConversationStore, Store
+from daemon.stores.conversation_store import ConversationStore
+from daemon.stores.protocol import Store
 
 BATCH = 500
 """Sessions that the sweeper takes in one transaction."""

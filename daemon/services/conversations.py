@@ -19,7 +19,8 @@ from daemon.domain.pages import MAX_LIMIT, Listing, Page, encode_cursor
 from daemon.domain.requests import BindConversation, RebindConversation
 from daemon.domain.rows import Conversation, ConversationKey
 from daemon.services.caller import Caller
-from daemon.stores.protocol import ConversationStore, Store
+from daemon.stores.conversation_store import ConversationStore
+from daemon.stores.protocol import Store
 
 
 class Conversations:
