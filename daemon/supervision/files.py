@@ -1,0 +1,102 @@
+"""The directories of sessions with a process: where each finds its token, and writes its output."""
+
+import contextlib
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from daemon.domain.ids import is_id
+from daemon.domain.tokens import token_hash
+from daemon.services.ports import StreamName
+
+_TOKEN = "token"  # noqa: S105 (the name of a file)
+_NEXT = "token.next"
+_ID = "home-id"
+_READ_LIMIT = 8_192
+
+
+class Files:
+    """The room `processes/` of a home; every method may wait for a disk.
+
+    Args:
+        root: that directory.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def directory(self, session_id: str) -> Path:
+        """Return a session's own directory."""
+        return self.root / session_id
+
+    def token_file(self, session_id: str) -> Path:
+        """Return where a session's process finds its token."""
+        return self.directory(session_id) / _TOKEN
+
+    def output_file(self, session_id: str, stream: StreamName) -> Path:
+        """Return where a session's process writes."""
+        return self.directory(session_id) / stream
+
+    def home_id(self) -> str:
+        """Return what tells this home from others on the same database; made when it is first asked for."""
+        self.root.mkdir(mode=0o700, exist_ok=True)
+        known = _read(self.root / _ID)
+        if known is None or not is_id(known):
+            known = str(uuid.uuid4())
+            _write(self.root / _ID, known)
+        return known
+
+    def stage(self, session_id: str, token: str) -> None:
+        """Write the token that is about to be made the current one beside the file."""
+        for directory in (self.root, self.directory(session_id)):
+            directory.mkdir(mode=0o700, exist_ok=True)
+        _write(self.directory(session_id) / _NEXT, token)
+
+    def current(self, session_id: str) -> str | None:
+        """Return the token in the file, if there is one."""
+        return _read(self.token_file(session_id))
+
+    def settle(self, session_id: str, current_hash: str) -> bool:
+        """Make the token with this hash the one in the file, if it is there or staged; return whether it is."""
+        directory = self.directory(session_id)
+        staged = _read(directory / _NEXT)
+        if staged is not None and token_hash(staged) == current_hash:
+            with contextlib.suppress(FileNotFoundError):  # somebody else has just done it
+                (directory / _NEXT).replace(directory / _TOKEN)
+        known = _read(directory / _TOKEN)
+        return known is not None and token_hash(known) == current_hash
+
+    def forget_token(self, session_id: str) -> None:
+        """Remove the token of a session that is over."""
+        for name in (_TOKEN, _NEXT):
+            (self.directory(session_id) / name).unlink(missing_ok=True)
+
+    def sessions(self) -> list[str]:
+        """Return the sessions that have a directory."""
+        with contextlib.suppress(FileNotFoundError):
+            return [path.name for path in self.root.iterdir() if is_id(path.name) and path.is_dir()]
+        return []
+
+    def remove(self, session_id: str) -> None:
+        """Remove a session's directory."""
+        shutil.rmtree(self.directory(session_id), ignore_errors=True)
+
+
+def _read(path: Path) -> str | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(_READ_LIMIT).decode(errors="replace").strip()
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a whole private file at once: who reads it meanwhile sees the old one."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(f"{text}\n".encode())
+    temporary.replace(path)

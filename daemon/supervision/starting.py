@@ -1,0 +1,110 @@
+"""Starting a session's process: its configuration, its token, its environment, its tree."""
+
+import asyncio
+import contextlib
+
+import msgspec
+
+from daemon.domain import usage
+from daemon.domain.errors import DaemonError
+from daemon.domain.process_config import ProcessConfig
+from daemon.domain.process_rows import Supervised
+from daemon.supervision import cgroup, launch, workspace
+from daemon.supervision.adapters import adapter_for
+from daemon.supervision.adapters.adapter import Resumption
+from daemon.supervision.cgroup import Cgroup
+from daemon.supervision.house import House
+from daemon.supervision.identity import Identity, identify
+from daemon.supervision.tree import Tree
+
+MOST_PROCESSES = 1_000
+"""Processes of the system in one tree: whoever forks without end is stopped there."""
+
+
+class StartError(Exception):
+    """A process could not be started.
+
+    Args:
+        reason: a word for the session's process.
+        message: one sentence.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """A process that was just started: all of it, and the pid of its command."""
+
+    tree: Tree
+    pid: int
+    config: ProcessConfig
+
+
+async def start(row: Supervised, house: House) -> Begun:
+    """Start the process of a session whose start was noted.
+
+    Raises:
+        StartError: it cannot be started, and nothing of it runs.
+    """
+    config = house.reports.config(row.process)
+    if config is None:
+        raise StartError("sealed", "The key that sealed the secrets of the process is missing.")
+    prepared = await asyncio.to_thread(_prepare, row, config, house)
+    if not prepared.has_token:
+        with contextlib.suppress(DaemonError):  # a session that is over by now does without
+            await house.settle(row.session.id)
+    try:
+        begun = await launch.spawn(prepared.launch)
+    except launch.LaunchError as error:
+        raise StartError("spawn", str(error)) from None
+    # It may be over already; then its pid is not anybody's until it is waited for, which has not been done yet.
+    wrapper = identify(begun.wrapper) or Identity(begun.wrapper, "", "")
+    keeper = identify(begun.keeper) if begun.keeper is not None else None
+    tree = Tree(row.session.id, wrapper, [keeper] if keeper is not None else [], prepared.group)
+    return Begun(tree, begun.child, config)
+
+
+class _Prepared(msgspec.Struct, frozen=True):
+    """What to start, and whether it will find a valid token; a crash may have left it none."""
+
+    launch: launch.Launch
+    group: Cgroup | None
+    has_token: bool
+
+
+def _prepare(row: Supervised, config: ProcessConfig, house: House) -> _Prepared:
+    session = row.session
+    if problems := workspace.problems(config, house.settings.workspace_roots):
+        raise StartError("spawn", "; ".join(f"{path} {message}" for path, message in problems))
+    try:
+        has_token = house.files.settle(session.id, session.token_hash)
+        group = cgroup.make(session.id)
+        return _Prepared(_launch(row, config, house, group), group, has_token)
+    except OSError as error:
+        raise StartError("spawn", f"{error.filename} cannot be used: {error.strerror}") from None
+
+
+def _launch(row: Supervised, config: ProcessConfig, house: House, group: Cgroup | None) -> launch.Launch:
+    session, process = row.session, row.process
+    spent = usage.read(session.usage_stats).cost_usd
+    if group is not None:
+        # The last resort where the kernel offers it; we count, too, and say why it ended.
+        group.limit(processes=2 * MOST_PROCESSES)
+    return launch.Launch(
+        directory=house.files.directory(session.id),
+        run=process.run,
+        argv=adapter_for(config).arguments(Resumption(process.external_id, process.resumable, spent)),
+        environment=workspace.environment(
+            house.environment,
+            config,
+            session_id=session.id,
+            agent_id=session.agent_id,
+            token_file=house.files.token_file(session.id),
+            url=house.url,
+        ),
+        working_dir=str(workspace.resolved(config)),
+        umask=house.umask,
+        cgroup=group.path if group is not None else None,
+    )
