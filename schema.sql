@@ -90,6 +90,8 @@ CREATE INDEX idx_sessions_expired_at ON sessions (expired_at) WHERE expired_at I
 CREATE INDEX idx_sessions_active ON sessions (state) WHERE state = 'ACTIVE';
 CREATE INDEX idx_sessions_idle_timeout ON sessions (idle_timeout)
   WHERE idle_timeout IS NOT NULL AND revoked_at IS NULL AND expired_at IS NULL;
+-- The pool, and what is under way: closed sessions are kept for long.
+CREATE INDEX idx_sessions_supervised ON sessions (id) WHERE created_by = 'process' AND state <> 'CLOSED';
 
 -- Conversations: a client-chosen id that is bound to one provider and model for as long as it is used.
 CREATE TABLE conversations (
@@ -112,6 +114,49 @@ CREATE INDEX idx_conversations_of_agent ON conversations (agent_id, created_at, 
 CREATE INDEX idx_conversations_provider ON conversations (provider, created_at, agent_id, conversation_id);
 CREATE INDEX idx_conversations_session_id ON conversations (session_id) WHERE session_id IS NOT NULL;
 CREATE INDEX idx_conversations_expires_at ON conversations (expires_at);  -- the sweeper
+
+-- What the daemon runs for supervised sessions: one process a session, whatever number of times it was started.
+CREATE TABLE processes (
+  session_id TEXT PRIMARY KEY NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+  home TEXT NOT NULL,  -- whose daemon runs it: on a shared database every daemon minds its own
+  config TEXT NOT NULL,  -- JSON, without what is sealed
+  secrets TEXT,  -- environment and OAuth token, sealed with the home's seal.key
+  external_id TEXT NOT NULL,  -- under which the command keeps its conversation
+  resumable INTEGER NOT NULL DEFAULT 0 CHECK (resumable IN (0, 1)),
+  rest TEXT CHECK (rest IN ('pool', 'idle', 'restart')),  -- ended on purpose while the session lives on
+  suspended_by TEXT CHECK (suspended_by IN ('owner', 'agent', 'budget', 'idle', 'output')),
+  run INTEGER NOT NULL DEFAULT 0,  -- how often it was started
+  pid INTEGER,  -- of the command; absent where none is known to run
+  wrapper_pid INTEGER,  -- of what watches it: found again by pid, start time and boot
+  wrapper_started TEXT,
+  boot_id TEXT,
+  started_at INTEGER,
+  ended_at INTEGER,
+  exit_code INTEGER,
+  signal INTEGER,
+  reason TEXT,
+  failures INTEGER NOT NULL DEFAULT 0,  -- in a row: too many, and it is not started again
+  restarts INTEGER NOT NULL DEFAULT 0,
+  restart_at INTEGER,
+  last_turn INTEGER NOT NULL DEFAULT 0,
+  turns INTEGER NOT NULL DEFAULT 0,
+  output_offset INTEGER NOT NULL DEFAULT 0,  -- bytes of output whose consequences are stored
+  run_usage TEXT,  -- what this run has reported of its usage: the next report includes it
+  warned_at INTEGER
+);
+
+-- Messages to those processes, one turn each. Over, a turn keeps no content.
+CREATE TABLE turns (
+  session_id TEXT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+  turn INTEGER NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('QUEUED', 'RUNNING', 'DONE', 'FAILED', 'INTERRUPTED', 'UNKNOWN')),
+  content TEXT,
+  created_at INTEGER NOT NULL,
+  started_at INTEGER,
+  ended_at INTEGER,
+  PRIMARY KEY (session_id, turn)
+);
+CREATE INDEX idx_turns_not_over ON turns (session_id) WHERE state IN ('QUEUED', 'RUNNING');
 
 -- A repeated Idempotency-Key finds the session it made; the key itself is not kept.
 CREATE TABLE idempotency_keys (

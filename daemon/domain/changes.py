@@ -9,6 +9,7 @@ from typing import Generic, Literal, TypeVar
 import msgspec
 
 from daemon.domain.events import Fact
+from daemon.domain.process_rows import Place, Process, Turn
 from daemon.domain.rows import (
     Agent,
     Answer,
@@ -48,6 +49,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
         answer: hash of an answer's token.
         channels: read every notification channel.
         conversation: agent id and conversation id; an expired one is read too.
+        process: read the process of `session` too, and its turns that are not over.
+        pool_of: id of the home whose processes that take a place are read.
         while_locked: the change may be made while the kill switch is on; every other one is refused then.
     """
 
@@ -68,6 +71,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     answer: str | None = None
     channels: bool = False
     conversation: ConversationKey | None = None
+    process: bool = False
+    pool_of: str | None = None
     while_locked: bool = False
 
 
@@ -91,6 +96,9 @@ class Rows(msgspec.Struct, kw_only=True):
     answer: Answer | None = None
     channels: list[Channel] = msgspec.field(default_factory=list)
     conversation: Conversation | None = None
+    process: Process | None = None
+    turns: list[Turn] = msgspec.field(default_factory=list)
+    pool: list[Place] = msgspec.field(default_factory=list)
 
 
 class Outcome(msgspec.Struct, Generic[T], kw_only=True):
@@ -112,6 +120,9 @@ class Outcome(msgspec.Struct, Generic[T], kw_only=True):
         spent_answers_of: id of a session whose unused answers end.
         conversation: to insert, or to store in place of the one there is, whole.
         gone_conversation: key of the conversation to delete.
+        new_process, process: a process to insert, to update.
+        turns: to insert, or to store in place of those there are.
+        room: the place of the pool that is given up to another process.
         facts: what happened, in order.
     """
 
@@ -135,6 +146,10 @@ class Outcome(msgspec.Struct, Generic[T], kw_only=True):
     values: dict[str, str] | None = None
     conversation: Conversation | None = None
     gone_conversation: ConversationKey | None = None
+    new_process: Process | None = None
+    process: Process | None = None
+    turns: tuple[Turn, ...] = ()
+    room: Place | None = None
     facts: tuple[Fact, ...] = ()
 
 

@@ -6,7 +6,15 @@ from typing import Any
 
 import msgspec
 
-OPERATIONS = ("session.read", "session.end", "session.publish", "session.stream", "sessions.renew")
+OPERATIONS = (
+    "session.read",
+    "session.end",
+    "session.publish",
+    "session.stream",
+    "sessions.renew",
+    "messages.send",
+    "output.read",
+)
 """What an agent can do; `allowedOperations` are glob patterns over these names."""
 
 RANGES: dict[str, tuple[int, int]] = {

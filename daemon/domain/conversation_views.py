@@ -6,7 +6,8 @@ from daemon.domain.conversations import Bound
 from daemon.domain.events import Event
 from daemon.domain.facts.conversations import Binding
 from daemon.domain.rows import Conversation
-from daemon.domain.views import ProviderCount, View
+from daemon.domain.view import View
+from daemon.domain.views import ProviderCount
 
 
 class BoundConversation(View):

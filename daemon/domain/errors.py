@@ -201,6 +201,28 @@ INVALID_STATE_TRANSITION = ErrorKind(
     "The session's state does not allow this",
     "See `details.from` and `details.allowed`; show the session first.",
 )
+SESSION_BUSY = ErrorKind(
+    "SESSION_BUSY",
+    "The session cannot take a message now",
+    "Wait until it is READY or IDLE (see `details.state`), or send `queue: true`.",
+    retryable=True,
+)
+NOT_SUPERVISED = ErrorKind(
+    "INVALID_STATE_TRANSITION",
+    "The session has no process",
+    "Only a session that was created with `process` takes messages, has output and can be killed.",
+)
+PROCESS_LIMIT_EXCEEDED = ErrorKind(
+    "PROCESS_LIMIT_EXCEEDED",
+    "As many processes run as may run, and none of them can make room",
+    "Wait until one is over, end one (`daemon ps`), or raise `processes.max_processes` or `processes.max_per_agent`.",
+    retryable=True,
+)
+OUTPUT_GONE = ErrorKind(
+    "OUTPUT_GONE",
+    "This part of the output is not kept any more",
+    "Go on from `details.firstOffset`; `processes.output_max_mb` says how much is kept.",
+)
 IDEMPOTENCY_CONFLICT = ErrorKind(
     "IDEMPOTENCY_CONFLICT",
     "This Idempotency-Key has already created a session",

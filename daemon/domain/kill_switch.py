@@ -65,6 +65,7 @@ def activate(rows: Rows, now: int, *, reason: str) -> Outcome[KillSwitchView]:
         activated_at=now,
         sessions_revoked=before.sessions_revoked + ended.answer,
         agents_suspended=before.agents_suspended + len(stopped),
+        processes_killed=before.processes_killed,
     )
     fact = KillSwitchActivated(
         reason=reason, sessions_revoked=state.sessions_revoked, agents_suspended=state.agents_suspended
@@ -76,6 +77,19 @@ def activate(rows: Rows, now: int, *, reason: str) -> Outcome[KillSwitchView]:
         values=_write(state),
         facts=(fact, *(one for _, one in stopped), *ended.facts),
     )
+
+
+def count_processes(rows: Rows, _now: int, *, killed: int, left: int) -> Outcome[KillSwitchView]:
+    """Note what came of the processes of the sessions that were ended: their ends are events of their own.
+
+    Args:
+        rows: the state.
+        killed: processes of the system that are gone.
+        left: that were still seen when the time was up.
+    """
+    state = read(rows.values.get(KEY))
+    counted = msgspec.structs.replace(state, processes_killed=state.processes_killed + killed, processes_left=left)
+    return Outcome(answer=counted, values=_write(counted) if state.state != "NORMAL" else None)
 
 
 def recover(rows: Rows, now: int, *, wait: int) -> Outcome[Recovery]:

@@ -1,5 +1,7 @@
 """Changes of a session's life-cycle state: one door, one event a step."""
 
+from typing import Any
+
 import msgspec
 
 from daemon.domain.changes import Outcome, Rows
@@ -8,6 +10,7 @@ from daemon.domain.facts.sessions import (
     SessionClosed,
     SessionError,
     SessionExpired,
+    SessionKilled,
     SessionRenewalRejected,
     SessionResumed,
     SessionRevoked,
@@ -23,7 +26,7 @@ Changed = tuple[Session, tuple[Fact, ...]]
 """A session after a step, with the facts of that step."""
 
 
-def transition(session: Session, to: State, now: int, cause: Fact | None = None, reason: str | None = None) -> Changed:
+def transition(session: Session, to: State, now: int, cause: Fact | None = None, **told: Any) -> Changed:
     """Change the session's state by the one table, with the one event of that step.
 
     Args:
@@ -31,7 +34,7 @@ def transition(session: Session, to: State, now: int, cause: Fact | None = None,
         to: the state to reach.
         now: Unix seconds.
         cause: the fact that leads to CLOSING.
-        reason: for the steps whose event carries one.
+        told: further fields of the step's event.
 
     Raises:
         DaemonError: INVALID_STATE_TRANSITION.
@@ -39,31 +42,33 @@ def transition(session: Session, to: State, now: int, cause: Fact | None = None,
     source = session.state
     state = advance(source, to)
     started = now if (source, to) == ("READY", "ACTIVE") and session.started_at is None else session.started_at
-    fact = cause or _fact_of_step(session, source, to, reason)
+    fact = cause or _fact_of_step(session, source, to, told)
     changed = msgspec.structs.replace(session, state=state, state_changed_at=now, started_at=started)
     return changed, (fact,)
 
 
-def _fact_of_step(session: Session, source: State, to: State, reason: str | None) -> Fact:
-    ids = {"agent_id": session.agent_id, "session_id": session.id}
+def _fact_of_step(session: Session, source: State, to: State, told: dict[str, Any]) -> Fact:
+    told |= {"agent_id": session.agent_id, "session_id": session.id}
     if (source, to) == ("READY", "ACTIVE") and session.started_at is None:
-        return SessionStarted(**ids)
+        return SessionStarted(**told)
     if to == "SUSPENDED":
-        return SessionSuspended(**ids, reason=reason)
+        return SessionSuspended(**told)
     if (source, to) == ("SUSPENDED", "READY"):
-        return SessionResumed(**ids, reason=reason)
+        return SessionResumed(**told)
     if to == "ERROR":
-        return SessionError(**ids, reason=reason)
+        return SessionError(**told)
     if to == "CLOSED":
-        return SessionClosed(**ids)
-    return SessionStateChanged(**ids, from_state=source, to_state=to)
+        return SessionClosed(**told)
+    return SessionStateChanged(from_state=source, to_state=to, **told)
 
 
 def _end(session: Session, now: int, cause: Fact) -> Changed:
-    """Lead a session without a process to its end at once: CLOSING by its cause, then CLOSED."""
-    if session.state == "CLOSED":
+    """Lead a session to its end by its cause: CLOSING, and CLOSED at once unless it has a process, which ends first."""
+    if session.state in {"CLOSING", "CLOSED"}:
         return session, (cause,)
     closing, first = transition(session, "CLOSING", now, cause)
+    if session.supervised:
+        return closing, first
     closed, second = transition(closing, "CLOSED", now)
     return closed, first + second
 
@@ -75,6 +80,12 @@ def end(session: Session, now: int, *, reason: str, reject_window: int | None = 
         return reject(session, now)
     cause = SessionRevoked(agent_id=session.agent_id, session_id=session.id, reason=reason)
     return _revoke(session, now, reason, cause)
+
+
+def kill(session: Session, now: int, *, reason: str | None) -> Changed:
+    """Revoke a supervised session that is not revoked, and give its process no grace."""
+    cause = SessionKilled(agent_id=session.agent_id, session_id=session.id, reason=reason)
+    return _revoke(session, now, "killed", cause)
 
 
 def reject(session: Session, now: int) -> Changed:
@@ -101,7 +112,7 @@ def use(rows: Rows, now: int) -> Outcome[None]:
         return Outcome(answer=None)
     check_alive(session, now)
     check_usable(session, agent, now)
-    if session.state not in {"READY", "IDLE"}:
+    if session.state not in {"READY", "IDLE"} or session.supervised:
         return Outcome(answer=None)
     used, facts = transition(session, "ACTIVE", now)
     return Outcome(answer=None, session=used, facts=facts)
@@ -116,6 +127,17 @@ def idle(rows: Rows, now: int, *, quiet_for: int) -> Outcome[int]:
 def expire(rows: Rows, now: int) -> Outcome[int]:
     """Mark sessions whose time is up, once each; the answer is how many."""
     return _many([_expired(session, now) for session in rows.sessions if now >= expiry(session)[0]])
+
+
+def expire_one(rows: Rows, now: int) -> Outcome[None]:
+    """Mark one session if its time is up and nobody has marked it yet."""
+    session = rows.session
+    if session is None or session.revoked_at is not None or session.expired_at is not None:
+        return Outcome(answer=None)
+    if now < expiry(session)[0]:
+        return Outcome(answer=None)
+    expired, facts = _expired(session, now)
+    return Outcome(answer=None, session=expired, facts=facts)
 
 
 def _expired(session: Session, now: int) -> Changed:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from daemon.domain.channels import ChannelType
 from daemon.domain.levels import Level
 from daemon.domain.rows import AttemptStatus
-from daemon.domain.views import View
+from daemon.domain.view import View
 
 ChannelHealth = Literal["unknown", "ok", "failing", "unreadable"]
 

@@ -9,6 +9,7 @@ import msgspec
 from daemon.domain.events import Event, Fact
 from daemon.domain.facts.agents import PUBLISHED, Published
 from daemon.domain.facts.messages import OwnerAnswered
+from daemon.domain.facts.sessions import SessionError, SessionSuspended
 from daemon.domain.levels import LEVELS, Level
 from daemon.domain.rows import Channel, Delivery
 
@@ -27,6 +28,7 @@ EVENTS: dict[str, Level] = {
     "SESSION_RENEWAL_REJECTED": "WARNING",
     "SESSION_EXPIRING_SOON": "WARNING",
     "SESSION_ERROR": "WARNING",
+    "SESSION_SUSPENDED": "WARNING",
     "BUDGET_WARNING": "WARNING",
     "KILL_SWITCH_RECOVERING": "WARNING",
     "KILL_SWITCH_RECOVERED": "WARNING",
@@ -43,8 +45,11 @@ EVENTS: dict[str, Level] = {
 }
 """Every event that the owner may be told, with its level."""
 
-_IN_BULK = frozenset({"kill_switch", "secret_rotated", "clock_reset", "restored", "agent_terminated"})
+_IN_BULK = frozenset({"kill_switch", "secret_rotated", "clock_reset", "restored", "agent_terminated", "shutdown"})
 """Reasons for which sessions are revoked together: the cause is told, not each of its thousand effects."""
+
+_STOPPED_BY_LIMITS = frozenset({"budget", "output"})
+"""What suspends a session until the owner does something."""
 
 TIMES = frozenset(
     {"rejectWindowExpiry", "rejectedAt", "expiresAt", "absoluteExpiresAt", "expiredAt", "recoveryEligibleAt"}
@@ -124,6 +129,10 @@ def level_of(fact: Fact) -> Level | None:
     if fact.type == "SESSION_REVOKED" and getattr(fact, "reason", None) in _IN_BULK:
         return None
     if fact.type == "OWNER_ANSWERED" and getattr(fact, "outcome", None) != "not_allowed":
+        return None
+    if isinstance(fact, SessionError) and fact.restart_at is not None:  # told when it is given up
+        return None
+    if isinstance(fact, SessionSuspended) and fact.by not in _STOPPED_BY_LIMITS:
         return None
     return EVENTS.get(fact.type)
 
@@ -217,6 +226,7 @@ _ANSWERABLE = frozenset(PUBLISHED) | {
     "SESSION_CREATED",
     "SESSION_EXPIRING_SOON",
     "SESSION_ERROR",
+    "SESSION_SUSPENDED",
     "BUDGET_WARNING",
     "CONSTRAINT_VIOLATED",
     "TOKEN_REUSED",

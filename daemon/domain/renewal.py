@@ -73,7 +73,7 @@ def renew(
     if session.token_hash != presented:
         return Outcome(answer=_answer_of_winner(rows, session, presented, retry_window))
     check_guards(session, now)
-    following = _next_generation(session, now)
+    following = next_generation(session, now)
     token, digest = mint(following)
     following = msgspec.structs.replace(following, token_hash=digest)
     answer = RenewedSession(
@@ -121,7 +121,8 @@ def _answer_of_winner(rows: Rows, session: Session, presented: str, retry_window
     raise DaemonError(RENEWAL_CONFLICT)
 
 
-def _next_generation(session: Session, now: int) -> Session:
+def next_generation(session: Session, now: int) -> Session:
+    """Return the session after a renewal at this moment, but for its token."""
     until = max(session.expires_at, min(now + session.ttl_seconds, session.absolute_expires_at))
     return msgspec.structs.replace(
         session,

@@ -2,29 +2,24 @@
 
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from daemon.domain import constraints as constraint_rules
+from daemon.domain.body import MAX_MODEL, NO_NUL, ONE_LINE, Body, under
 from daemon.domain.channels import ChannelType
 from daemon.domain.ids import is_id
 from daemon.domain.levels import Level
 from daemon.domain.notifications import EVENTS
+from daemon.domain.process_config import PatchProcess, ProcessConfig
 from daemon.domain.rows import Chain, Network
-
-ONE_LINE = r"^(?=.*\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029]*(?![\s\S])"
-"""No control characters, no line separators, not blank; the look-ahead ends the text for Python and ECMA alike."""
-
-_NO_NUL = r"^[^\x00]*$"
-"""PostgreSQL stores no NUL in a text."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=ONE_LINE)]
 Label = Annotated[str, Meta(min_length=1, max_length=100, pattern=ONE_LINE)]
 Address = Annotated[str, Meta(min_length=1, max_length=200, pattern=ONE_LINE)]
-Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=_NO_NUL)]
-MAX_MODEL = 200
+Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=NO_NUL)]
 Model = Annotated[str, Meta(min_length=1, max_length=MAX_MODEL, pattern=ONE_LINE)]
 Ttl = Annotated[int, Meta(ge=300, le=604_800, description="Seconds.")]
+Content = Annotated[str, Meta(min_length=1, max_length=262_144, pattern=NO_NUL)]
 JsonObject = dict[str, Any]
 Names = Annotated[list[str], Meta(max_length=100)]
 Priority = Annotated[int, Meta(ge=-1000, le=1000, description="Higher is tried first.")]
@@ -38,28 +33,6 @@ PublishedType = Literal[
     "TX_FAILED",
     "AGENT_REPORT",
 ]
-
-
-class Body(msgspec.Struct, kw_only=True, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Base of everything that is accepted."""
-
-    def problems(self) -> list[tuple[str, str]]:
-        """Return what the types cannot say: problems as (dotted path, message)."""
-        return []
-
-    def changes(self) -> dict[str, Any]:
-        """Return the fields that were sent, by their stored names; JSON objects as text."""
-        sent = {name: getattr(self, name) for name in self.__struct_fields__}
-        return {
-            name: json_text(value) if isinstance(value, dict) else value
-            for name, value in sent.items()
-            if value is not UNSET
-        }
-
-
-def json_text(value: dict[str, Any]) -> str:
-    """Return a JSON object as it is stored."""
-    return msgspec.json.encode(value).decode()
 
 
 class Empty(Body, frozen=True):
@@ -115,10 +88,12 @@ class CreateSession(Body, frozen=True):
     user_id: Label | None = None
     workspace_id: Label | None = None
     metadata: JsonObject | None = None
+    process: ProcessConfig | None = None
 
     def problems(self) -> list[tuple[str, str]]:
-        """Return problems of the constraints and the metadata."""
-        return _object_problems(self.constraints, self.metadata)
+        """Return problems of the constraints, the metadata and the process."""
+        of_process = self.process.problems() if self.process is not None else []
+        return _object_problems(self.constraints, self.metadata) + under("process", of_process)
 
 
 class PatchSession(Body, frozen=True):
@@ -127,10 +102,16 @@ class PatchSession(Body, frozen=True):
     metadata: JsonObject | UnsetType = UNSET
     constraints: JsonObject | UnsetType | None = UNSET
     user_id: Label | UnsetType | None = UNSET
+    process: PatchProcess | UnsetType = UNSET
+    force: bool = False
 
     def problems(self) -> list[tuple[str, str]]:
         """Return problems of the constraints and the metadata."""
         return _object_problems(self.constraints or None, self.metadata or None)
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields of the session that were sent."""
+        return {name: value for name, value in super().changes().items() if name not in {"process", "force"}}
 
 
 def _object_problems(constraints: JsonObject | None, metadata: JsonObject | None) -> list[tuple[str, str]]:
@@ -217,6 +198,16 @@ def _filter_problems(events: list[str] | None, agents: list[str] | None) -> list
         (f"agents.{index}", "must be the id of an agent") for index, name in enumerate(agents or ()) if not is_id(name)
     ]
     return unknown + malformed
+
+
+class Message(Body, frozen=True):
+    """What a supervised session shall do next."""
+
+    content: Content
+    queue: bool = False
+
+    def __repr__(self) -> str:
+        return "Message(***)"
 
 
 class Extend(Body, frozen=True):

@@ -74,6 +74,11 @@ class Session(msgspec.Struct, frozen=True, gc=False):
     created_by: CreatedBy
     expiry_warned_at: int | None = None
 
+    @property
+    def supervised(self) -> bool:
+        """Whether the daemon runs a process for it, whose end alone closes it."""
+        return self.created_by == "process"
+
 
 ConversationKey = tuple[str, str]
 """Agent id and conversation id."""

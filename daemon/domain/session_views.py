@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from daemon.domain.process_views import ProcessView
 from daemon.domain.rows import Session
 from daemon.domain.status import reject_until, renewable_at, status
 from daemon.domain.views import OwnSession, SessionDetail, SessionSummary
@@ -23,20 +24,23 @@ def summary(session: Session, now: int) -> SessionSummary:
     return SessionSummary(*_summary(session, _stored(session), now))
 
 
-def detail(session: Session, now: int, reject_window: int) -> SessionDetail:
+def detail(session: Session, now: int, reject_window: int, process: ProcessView | None) -> SessionDetail:
     """Return the whole session.
 
     Args:
         session: its activity is stored.
         now: Unix seconds.
         reject_window: seconds; the default where the session's constraints name none.
+        process: what runs for it.
     """
-    return SessionDetail(*_summary(session, _stored(session), now), *_rest(session, reject_window))
+    return SessionDetail(*(*_summary(session, _stored(session), now), *_rest(session, reject_window), process))
 
 
-def own(session: Session, activity: Activity, now: int, reject_window: int, agent_name: str) -> OwnSession:
+def own(
+    session: Session, activity: Activity, now: int, *, reject_window: int, agent_name: str, process: ProcessView | None
+) -> OwnSession:
     """Return the session as its agent sees it."""
-    mine = (agent_name, renewable_at(session), max(0, session.max_renewals - session.renewal_count))
+    mine = (process, agent_name, renewable_at(session), max(0, session.max_renewals - session.renewal_count))
     return OwnSession(*(_summary(session, activity, now) + _rest(session, reject_window) + mine))
 
 
@@ -63,7 +67,7 @@ def _summary(session: Session, activity: Activity, now: int) -> tuple[Any, ...]:
 
 
 def _rest(session: Session, reject_window: int) -> tuple[Any, ...]:
-    """Return what `SessionDetail` has beyond the summary, in its order."""
+    """Return what `SessionDetail` has beyond the summary, but for its process, in its order."""
     return (
         session.user_id,
         session.workspace_id,
@@ -77,7 +81,6 @@ def _rest(session: Session, reject_window: int) -> tuple[Any, ...]:
         session.state_changed_at,
         session.created_by,
         _raw(session.usage_stats),
-        None,
     )
 
 

@@ -1,31 +1,36 @@
 """Sessions: status, the session check, and every change but renewal (`renewal.py`)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
+from daemon.domain import lifecycle, pool, processes, turns
 from daemon.domain.changes import Outcome, Rows
 from daemon.domain.constraints import limits
 from daemon.domain.errors import (
     AGENT_NOT_ACTIVE,
-    AGENT_NOT_FOUND,
-    AGENT_TERMINATED,
-    IDEMPOTENCY_CONFLICT,
     INVALID_STATE_TRANSITION,
     INVALID_TOKEN,
     SESSION_ABSOLUTE_LIFETIME_EXCEEDED,
-    SESSION_LIMIT_EXCEEDED,
     SESSION_NOT_FOUND,
     DaemonError,
 )
 from daemon.domain.facts.agents import PUBLISHED
-from daemon.domain.facts.sessions import SessionCreated, SessionExtended, SessionRotated, SessionUpdated
+from daemon.domain.facts.sessions import SessionExtended, SessionKilled, SessionRotated, SessionUpdated
 from daemon.domain.lifecycle import end, transition
+from daemon.domain.process_views import SentMessage
+from daemon.domain.reconfiguration import Reconfigure
 from daemon.domain.requests import PatchSession, PublishEvent
-from daemon.domain.rows import Agent, Session
-from daemon.domain.states import TRANSITIONS, State, advance
+from daemon.domain.rows import Session
+from daemon.domain.states import State, advance
 from daemon.domain.status import check_alive, check_usable, status
-from daemon.domain.views import CreatedSession, ExtendedSession, PublishedEvent, RevokedSession, RotatedSession
+from daemon.domain.views import (
+    ExtendedSession,
+    PublishedEvent,
+    RevokedSession,
+    RotatedSession,
+)
 
 Mint = Callable[[Session], tuple[str, str]]
 """Makes the token of a session's current generation, and its hash: pure, its random part is made before."""
@@ -68,91 +73,42 @@ def _require_active(rows: Rows, now: int, to: State | None) -> Session:
     return session
 
 
-def create(
-    rows: Rows, now: int, *, session: Session, ttl: int, absolute_lifetime: int, limit: int, key: str | None, mint: Mint
-) -> Outcome[CreatedSession]:
-    """Make a session; the limit is counted on the very rows of this transaction.
-
-    Args:
-        rows: the agent, its number of sessions of status ACTIVE, and what the idempotency key created before.
-        now: Unix seconds.
-        session: the new row without its times and its token.
-        ttl: seconds; the fixed unit of renewal.
-        absolute_lifetime: seconds until no renewal helps any more.
-        limit: sessions of status ACTIVE that an agent may have.
-        key: hash of the Idempotency-Key.
-        mint: makes the token.
-
-    Raises:
-        DaemonError: AGENT_NOT_FOUND, AGENT_SUSPENDED, AGENT_TERMINATED, IDEMPOTENCY_CONFLICT, SESSION_LIMIT_EXCEEDED.
-    """
-    _require_agent_for_session(rows.agent)
-    if rows.idempotent_session is not None:
-        raise DaemonError(IDEMPOTENCY_CONFLICT, details={"sessionId": rows.idempotent_session})
-    if rows.active_sessions >= limit:
-        raise DaemonError(SESSION_LIMIT_EXCEEDED, details={"limit": limit, "active": rows.active_sessions})
-    absolute = now + absolute_lifetime
-    advance(advance("CREATED", "INITIALIZING"), "READY")
-    made = msgspec.structs.replace(
-        session,
-        state="READY",
-        state_changed_at=now,
-        created_at=now,
-        ttl_seconds=ttl,
-        absolute_expires_at=absolute,
-        expires_at=min(now + ttl, absolute),
-    )
-    token, digest = mint(made)
-    made = msgspec.structs.replace(made, token_hash=digest)
-    fact = SessionCreated(
-        agent_id=made.agent_id,
-        session_id=made.id,
-        expires_at=made.expires_at,
-        absolute_expires_at=absolute,
-        max_renewals=made.max_renewals,
-        created_by=made.created_by,
-    )
-    answer = CreatedSession(
-        id=made.id,
-        token=token,
-        expires_at=made.expires_at,
-        agent_id=made.agent_id,
-        absolute_expires_at=absolute,
-        max_renewals=made.max_renewals,
-        state=made.state,
-    )
-    return Outcome(answer=answer, new_session=made, idempotency_key=key, facts=(fact,))
-
-
-def _require_agent_for_session(agent: Agent | None) -> None:
-    if agent is None:
-        raise DaemonError(AGENT_NOT_FOUND)
-    if agent.status in {"TERMINATING", "TERMINATED"}:
-        raise DaemonError(AGENT_TERMINATED)
-    if agent.status != "ACTIVE":
-        raise DaemonError(AGENT_NOT_ACTIVE)
-
-
-def patch(rows: Rows, now: int, *, body: PatchSession) -> Outcome[Session]:
+def patch(rows: Rows, now: int, *, body: PatchSession, reconfigure: Reconfigure | None) -> Outcome[Session]:
     """Change the attributes that the body names; `constraints.maxRenewals` rewrites the limit of renewals.
 
+    Args:
+        rows: the session, its process and its turns.
+        now: Unix seconds.
+        body: what to change.
+        reconfigure: the new configuration of its process.
+
     Raises:
-        DaemonError: SESSION_NOT_FOUND, INVALID_STATE_TRANSITION.
+        DaemonError: SESSION_NOT_FOUND, INVALID_STATE_TRANSITION, SESSION_BUSY.
     """
     session = _require_active(rows, now, None)
+    changed = _patched(session, body)
+    reconfigured = reconfigure(rows, now) if reconfigure is not None else None
+    if reconfigured is not None:
+        session = reconfigured.session or session
+    if not changed and reconfigured is None:
+        return Outcome(answer=session)
+    updated = msgspec.structs.replace(session, **changed)
+    names = (set(changed) - {"idle_timeout"}) | ({"process"} if reconfigured else set())
+    fact = SessionUpdated(agent_id=session.agent_id, session_id=session.id, fields=tuple(sorted(names)))
+    if reconfigured is None:
+        return Outcome(answer=updated, session=updated, facts=(fact,))
+    return msgspec.structs.replace(reconfigured, answer=updated, session=updated, facts=(fact, *reconfigured.facts))
+
+
+def _patched(session: Session, body: PatchSession) -> dict[str, Any]:
+    """Return the columns that the body changes."""
     changes = body.changes()
     if "constraints" in changes:
         known = limits(changes["constraints"])
         changes["idle_timeout"] = known.idle_timeout
         if known.max_renewals is not None:
             changes["max_renewals"] = known.max_renewals
-    changed = {name: value for name, value in changes.items() if getattr(session, name) != value}
-    if not changed:
-        return Outcome(answer=session)
-    updated = msgspec.structs.replace(session, **changed)
-    fields = tuple(sorted(set(changed) - {"idle_timeout"}))
-    fact = SessionUpdated(agent_id=session.agent_id, session_id=session.id, fields=fields)
-    return Outcome(answer=updated, session=updated, facts=(fact,))
+    return {name: value for name, value in changes.items() if getattr(session, name) != value}
 
 
 def revoke(rows: Rows, now: int, *, reason: str, reject_window: int | None = None) -> Outcome[RevokedSession]:
@@ -212,18 +168,23 @@ def rotate(rows: Rows, now: int, *, mint: Mint) -> Outcome[RotatedSession]:
         DaemonError: SESSION_NOT_FOUND, INVALID_STATE_TRANSITION.
     """
     session = _require_active(rows, now, None)
-    following = msgspec.structs.replace(
+    following = rotated(session, now)
+    token, digest = mint(following)
+    following = msgspec.structs.replace(following, token_hash=digest)
+    fact = SessionRotated(agent_id=session.agent_id, session_id=session.id, generation=following.generation)
+    answer = RotatedSession(id=session.id, token=token, expires_at=session.expires_at)
+    return Outcome(answer=answer, session=following, retry_answer=b"", facts=(fact,))
+
+
+def rotated(session: Session, now: int) -> Session:
+    """Return the session after its owner replaced its token at this moment, but for that token."""
+    return msgspec.structs.replace(
         session,
         generation=session.generation + 1,
         owner_rotated_generation=session.generation,
         previous_token_hash=None,
         rotated_at=now,
     )
-    token, digest = mint(following)
-    following = msgspec.structs.replace(following, token_hash=digest)
-    fact = SessionRotated(agent_id=session.agent_id, session_id=session.id, generation=following.generation)
-    answer = RotatedSession(id=session.id, token=token, expires_at=session.expires_at)
-    return Outcome(answer=answer, session=following, retry_answer=b"", facts=(fact,))
 
 
 def extend(rows: Rows, now: int, *, seconds: int) -> Outcome[ExtendedSession]:
@@ -246,27 +207,74 @@ def extend(rows: Rows, now: int, *, seconds: int) -> Outcome[ExtendedSession]:
 
 
 def suspend(rows: Rows, now: int, *, reason: str | None) -> Outcome[Session]:
-    """Refuse the session's token until the session is resumed.
+    """Refuse the session's token, and stop its process, until the session is resumed.
 
     Raises:
         DaemonError: SESSION_NOT_FOUND, INVALID_STATE_TRANSITION.
     """
     session, facts = transition(_require_active(rows, now, "SUSPENDED"), "SUSPENDED", now, reason=reason)
-    return Outcome(answer=session, session=session, facts=facts)
+    process = rows.process and msgspec.structs.replace(rows.process, suspended_by="owner")
+    return Outcome(answer=session, session=session, process=process, facts=facts)
 
 
-def resume(rows: Rows, now: int, *, reason: str | None) -> Outcome[Session]:
-    """Accept a suspended session's token again.
+def resume(rows: Rows, now: int, *, reason: str | None, places: pool.Limits) -> Outcome[Session]:
+    """Accept a suspended session's token again and let its process go on; one that failed begins again.
+
+    Args:
+        rows: the session, its process and its turns, and the pool.
+        now: Unix seconds.
+        reason: the owner's words.
+        places: of the pool of processes.
 
     Raises:
-        DaemonError: SESSION_NOT_FOUND, INVALID_STATE_TRANSITION.
+        DaemonError: SESSION_NOT_FOUND, INVALID_STATE_TRANSITION, PROCESS_LIMIT_EXCEEDED.
     """
     session = _require_active(rows, now, "READY")
-    if session.state != "SUSPENDED":
-        raise DaemonError(
-            INVALID_STATE_TRANSITION,
-            f"A session in state {session.state} cannot be resumed.",
-            details={"from": session.state, "to": "READY", "allowed": list(TRANSITIONS[session.state])},
-        )
+    process = rows.process
+    if process is not None:
+        return processes.resumed_by_owner(rows, session, process, now, reason=reason, places=places)
+    processes.require_suspended(session)
     resumed, facts = transition(session, "READY", now, reason=reason)
     return Outcome(answer=resumed, session=resumed, facts=facts)
+
+
+def kill(rows: Rows, now: int, *, reason: str | None) -> Outcome[Session]:
+    """End a supervised session without grace; one whose end was begun is ended now.
+
+    Raises:
+        DaemonError: SESSION_NOT_FOUND; INVALID_STATE_TRANSITION where it has no process, or is CLOSED.
+    """
+    session, _ = processes.require(rows)
+    if session.state == "CLOSED":
+        advance(session.state, "CLOSING")
+    if session.revoked_at is None:
+        session, facts = lifecycle.kill(session, now, reason=reason)
+        return Outcome(answer=session, session=session, facts=facts)
+    killed = msgspec.structs.replace(session, revoked_reason="killed")
+    fact = SessionKilled(agent_id=session.agent_id, session_id=session.id, reason=reason)
+    return Outcome(answer=killed, session=killed, facts=(fact,))
+
+
+def message(
+    rows: Rows, now: int, *, content: str, queue: bool, places: pool.Limits, by_agent: bool
+) -> Outcome[SentMessage]:
+    """Begin a turn of a supervised session with a message, or queue it.
+
+    Args:
+        rows: the session, its agent, its process and its turns, and the pool.
+        now: Unix seconds.
+        content: the message.
+        queue: whether it may wait for its turn.
+        places: of the pool of processes.
+        by_agent: whether the session's own token asks, which must be usable.
+
+    Raises:
+        DaemonError: SESSION_NOT_FOUND, SESSION_BUSY, INVALID_STATE_TRANSITION, AGENT_SUSPENDED,
+            PROCESS_LIMIT_EXCEEDED, and what the session check raises.
+    """
+    if by_agent:
+        require_usable(rows, now)
+    session, process = processes.require(rows)
+    if rows.agent is not None and rows.agent.status != "ACTIVE":
+        raise DaemonError(AGENT_NOT_ACTIVE)
+    return turns.send(rows, session, process, now, content=content, queue=queue, limits=places)

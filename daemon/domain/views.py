@@ -4,15 +4,13 @@ from typing import Literal
 
 import msgspec
 
+from daemon.domain.process_views import ProcessView
 from daemon.domain.rows import AgentStatus, Chain, CreatedBy, Network
 from daemon.domain.states import State
+from daemon.domain.view import View
 
 Status = Literal["ACTIVE", "EXPIRED", "REVOKED"]
 LockState = Literal["NORMAL", "ACTIVATED", "RECOVERING"]
-
-
-class View(msgspec.Struct, rename="camel"):
-    """Base of everything that is answered."""
 
 
 class AgentView(View):
@@ -77,7 +75,7 @@ class SessionDetail(SessionSummary):
     state_changed_at: int | None
     created_by: CreatedBy
     usage: msgspec.Raw
-    process: None
+    process: ProcessView | None
 
 
 class OwnSession(SessionDetail):

@@ -110,6 +110,7 @@ TEMPLATES: dict[str, Template] = {
         (_EXPIRES, _LAST, _line("Renewals left", "남은 갱신 횟수", "{remainingRenewals}")),
     ),
     "SESSION_ERROR": Template("⚠️", "warning", Words("Session error", "세션 오류"), (_REASON,)),
+    "SESSION_SUSPENDED": Template("⏸️", "pause_button", Words("Session suspended", "세션 일시 중지"), (_REASON,)),
     "DAILY_SUMMARY": Template(
         "📊",
         "bar_chart",
@@ -213,10 +214,23 @@ CODES: dict[str, Words] = {
     "manual_revoke": Words("revoked by the owner", "소유자가 폐기"),
     "ended_by_agent": Words("ended by the agent", "에이전트가 종료"),
     "token_reused": Words("a replaced token was used", "교체된 토큰 사용"),
+    "process_exited": Words("its process has ended", "프로세스 종료"),
+    "duration": Words("it ran for as long as it may", "최대 실행 시간 초과"),
+    "crashed": Words("its process failed", "프로세스 오류"),
+    "lost": Words("its process is gone, and nobody saw why", "프로세스가 사라짐"),
+    "spawn": Words("its process could not be started", "프로세스를 시작할 수 없음"),
+    "sealed": Words("the key of its secrets is missing", "비밀 값의 키 없음"),
+    "memory": Words("it took too much memory", "메모리 한도 초과"),
+    "cpu": Words("it took too much processor time", "프로세서 한도 초과"),
+    "processes": Words("it started too many processes", "프로세스 수 한도 초과"),
+    "budget": Words("its budget is used up", "예산 소진"),
+    "output": Words("it writes more than can be kept", "출력 한도 초과"),
+    "maxCostUsd": Words("cost in USD", "비용(USD)"),
+    "maxTokens": Words("tokens", "토큰"),
     "revoke": Words("the session was revoked", "세션 폐기"),
     "notify": Words("told only", "알림만"),
 }
-"""What the codes mean that `reason` and `action` may have; other reasons are somebody's own words."""
+"""What the codes mean that `reason`, `action` and `budget` may have; other reasons are somebody's own words."""
 
 BUTTONS: dict[Action, Words] = {
     "keep": Words("Keep", "유지"),

@@ -66,7 +66,7 @@ def render(notice: Notice, locale: Locale) -> Rendered:
 
 def _meanings(context: Mapping[str, Any], locale: Locale) -> dict[str, str]:
     """Return in words what codes in the context mean."""
-    found = {name: CODES.get(str(context.get(name))) for name in ("reason", "action")}
+    found = {name: CODES.get(str(context.get(name))) for name in ("reason", "action", "budget")}
     return {name: words.in_(locale) for name, words in found.items() if words is not None}
 
 

@@ -10,6 +10,7 @@ from daemon.domain.events import Event, Origin
 from daemon.domain.facts.daemon import AuditArchived
 from daemon.domain.filters import AttemptFilter, ConversationFilter, EventFilter, SessionFilter
 from daemon.domain.pages import Page
+from daemon.domain.process_rows import Process, Supervised
 from daemon.domain.rows import (
     Agent,
     AgentStatus,
@@ -195,6 +196,18 @@ class Store(Protocol):
 
     async def purge_conversations(self, before: int, limit: int) -> int:
         """Delete at most `limit` conversations that expired before (Unix seconds); return how many."""
+        ...
+
+    async def process(self, session_id: str) -> Process | None:
+        """Return a session's process, None where it has none."""
+        ...
+
+    async def supervised(self, session_id: str) -> Supervised | None:
+        """Return a session with its agent, its process and its turns that are not over; None where it has none."""
+        ...
+
+    async def under_way(self, home: str) -> list[tuple[Session, Process]]:
+        """Return every session with a process of this home whose end is not known yet."""
         ...
 
     async def active_session_count(self) -> int:

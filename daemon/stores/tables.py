@@ -65,6 +65,15 @@ TABLES = (
         "agent_id conversation_id provider model external_id session_id created_at last_activity expires_at"
         " request_count rebind_count",
     ),
+    _table(
+        "processes",
+        "session_id",
+        "session_id home config secrets external_id resumable rest suspended_by run pid wrapper_pid wrapper_started"
+        " boot_id started_at ended_at exit_code signal reason failures restarts restart_at last_turn turns"
+        " output_offset run_usage warned_at",
+        booleans="resumable",
+    ),
+    _table("turns", "session_id turn", "session_id turn state content created_at started_at ended_at"),
     _table("idempotency_keys", "key_hash", "key_hash session_id created_at"),
     EVENTS,
     _table(

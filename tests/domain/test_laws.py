@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.domain import session_views
+from daemon.domain import process_views, session_views
 from daemon.domain.chain import GENESIS, chain_hash
 from daemon.domain.clock import DomainClock
 from daemon.domain.constraints import allows, limits, problems
@@ -17,6 +17,7 @@ from daemon.domain.errors import DaemonError
 from daemon.domain.ids import parse_id, uuid7
 from daemon.domain.pages import decode_cursor, encode_cursor
 from daemon.domain.passwords import check_password
+from daemon.domain.process_rows import Process
 from daemon.domain.rows import Session
 from daemon.domain.views import SessionDetail
 
@@ -121,11 +122,20 @@ def test_views_of_a_session_put_each_value_under_its_own_name() -> None:
     values = {name: number for number, name in enumerate(Session.__struct_fields__, 100)}
     values |= {"constraints": None, "usage_stats": None, "metadata": "{}", "revoked_at": None, "idle_timeout": None}
     session = Session(**values)  # type: ignore[arg-type]
-    shown = session_views.own(session, session_views.Activity(7, 8), 0, 300, "a")
+    running = process_views.view(
+        session, Process("s", "h", '{"command":["cat"],"workingDir":"/w"}', None, "x"), seen=True
+    )
+    counts = session_views.Activity(7, 8)
+    shown = session_views.own(session, counts, 0, reject_window=300, agent_name="a", process=running)
     renamed = {"ttl": "ttl_seconds"}
     for name in SessionDetail.__struct_fields__:
         stored = renamed.get(name, name)
         if stored in values and name not in {"metadata", "request_count", "last_activity"}:
             value = getattr(shown, name)
             assert (None if value == msgspec.Raw(b"null") else value) == values[stored], name
-    assert (shown.request_count, shown.last_activity, shown.process, shown.agent_name) == (7, 8, None, "a")
+    assert (shown.request_count, shown.last_activity, shown.process, shown.agent_name) == (7, 8, running, "a")
+    whole = session_views.detail(session, 0, 300, running)
+    counted = {"request_count": session.request_count, "last_activity": session.last_activity}
+    same = [name for name in SessionDetail.__struct_fields__ if name not in counted]
+    assert [getattr(whole, name) for name in same] == [getattr(shown, name) for name in same]
+    assert {name: getattr(whole, name) for name in counted} == counted

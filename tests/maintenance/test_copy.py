@@ -16,7 +16,7 @@ import pytest
 from daemon.home import Home
 from daemon.maintenance.copy import Copied, copy
 from daemon.maintenance.exclusive import Refused
-from daemon.stores.migrate import migrate
+from daemon.stores.migrate import latest_version, migrate
 from daemon.stores.tables import TABLES
 from tests.maintenance.kill_copy import Quiet
 from tests.maintenance.test_restore import files, read, write
@@ -66,6 +66,10 @@ def address(path: Path) -> str:
 
 FURTHER = (
     "INSERT INTO conversations SELECT agent_id, 'Gespräch 1', 'p', 'm', NULL, id, 5, 6, 7, 8, 9 FROM sessions",
+    "INSERT INTO processes SELECT id, 'h', '{}', 'sealed', 'x', revoked_at IS NULL, 'pool', 'idle', 3, 41, 42, '7',"
+    " 'boot', 5, NULL, 1, 9, 'crashed', 2, 1, 6, 4, 3, 1 << 40, '{\"costUsd\":0.1}', 7 FROM sessions",
+    "INSERT INTO turns SELECT id, 4, 'QUEUED', '한글 👍', 5, NULL, NULL FROM sessions",
+    "INSERT INTO turns SELECT id, 3, 'DONE', NULL, 5, 6, 7 FROM sessions",
     "INSERT INTO idempotency_keys SELECT 'k' || id, id, 5 FROM sessions",
     "INSERT INTO notification_channels VALUES ('c', 'NTFY', 'push', 'sealed', 1, 'INFO', NULL, '[]', 0, 5, 6)",
     "INSERT INTO notification_outbox VALUES (41, 3, 'c', 'E', 'INFO', NULL, NULL, 'r', 'd', 5, 2, 6, 7)",
@@ -230,7 +234,7 @@ def test_repeated_it_changes_nothing_and_says_so(history: History, database_url:
     first = cli(history.root, "db", "copy", "--from", history.url, "--to", database_url)
     assert first.code == 0, first.err
     assert "audit_log" in first.out
-    assert "note: copying to the target (25 rows)" in first.err
+    assert "note: copying to the target (31 rows)" in first.err
     assert f"need {history.home.seal_key_file} too" in first.err
     before = files(history.root)
     again = cli(history.root, "db", "copy", "--from", history.url, "--to", database_url, "--json")
@@ -331,7 +335,8 @@ def test_what_cannot_be_copied_is_told_in_one_line_and_nothing_is_changed(
     assert "nothing listens" in refusal(history.home, history.url, "postgresql://postgres:s3cret@127.0.0.1:1/x")
     for database, change in ((history.home.database, write), (database_url, postgres.script)):
         where = history.url if isinstance(database, Path) else database
-        change(database, "UPDATE schema_migrations SET version = 99 WHERE version = 13")  # type: ignore[operator]
+        newest = latest_version()
+        change(database, f"UPDATE schema_migrations SET version = 99 WHERE version = {newest}")  # type: ignore[operator]
         assert "install a newer version" in refusal(history.home, where, address(tmp_path / "new.db"))
         change(database, "DELETE FROM schema_migrations WHERE version = 99")  # type: ignore[operator]
         assert "start the daemon on it once" in refusal(history.home, where, address(tmp_path / "new.db"))

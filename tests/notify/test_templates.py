@@ -35,7 +35,8 @@ CONTEXTS: dict[str, dict[str, Any]] = {
     "SESSION_RENEWAL_REJECTED": REJECTED,
     "SESSION_EXPIRING_SOON": {"expiresAt": WHEN, "absoluteExpiresAt": WHEN, "remainingRenewals": 2},
     "SESSION_ERROR": {"reason": "crashed"},
-    "BUDGET_WARNING": {"budget": "tokens", "used": 80, "limit": 100},
+    "SESSION_SUSPENDED": {"reason": "budget"},
+    "BUDGET_WARNING": {"budget": "maxTokens", "used": 80, "limit": 100},
     "KILL_SWITCH_RECOVERING": {"recoveryEligibleAt": 1_800_000_000},
     "KILL_SWITCH_RECOVERED": {"agentsReactivated": 2},
     "CONSTRAINT_VIOLATED": {"constraint": "allowedOperations", "operation": "sessions.renew", "count": 4},
@@ -116,6 +117,7 @@ def test_no_words_are_missing_or_left_untranslated() -> None:
     words += [line.label for template in TEMPLATES.values() for line in template.lines]
     words += [catalogue.AGENT, catalogue.SESSION, catalogue.REJECT_PAGE, catalogue.REJECT_URL]
     words += [*catalogue.BUTTONS.values(), *catalogue.OUTCOMES.values(), *catalogue.ALREADY.values()]
+    words += catalogue.CODES.values()
     assert all(one.en.isascii() or one.en[0] > "\u2000" for one in words)
     assert all(any("가" <= char <= "힣" for char in one.ko) for one in words)
 
@@ -154,6 +156,10 @@ def test_a_notice_shows_nothing_of_its_content_in_its_repr() -> None:
     [
         ("SESSION_EXPIRED", {"reason": "ttl", "expiredAt": 0}, "its time was up", "유효 기간 만료"),
         ("SESSION_REVOKED", {"reason": "ended_by_agent"}, "ended by the agent", "에이전트가 종료"),
+        ("SESSION_REVOKED", {"reason": "process_exited"}, "its process has ended", "프로세스 종료"),
+        ("SESSION_ERROR", {"reason": "memory"}, "it took too much memory", "메모리 한도 초과"),
+        ("SESSION_SUSPENDED", {"reason": "budget"}, "its budget is used up", "예산 소진"),
+        ("BUDGET_WARNING", {"budget": "maxCostUsd", "used": 0.8, "limit": 1.0}, "cost in USD", "비용(USD)"),
         ("KILL_SWITCH_ACTIVATED", {"reason": "it went mad"}, "it went mad", "it went mad"),
     ],
 )

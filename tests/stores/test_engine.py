@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from daemon.domain.changes import Outcome, Rows, Scope
@@ -13,11 +14,14 @@ from daemon.domain.clock import DomainClock
 from daemon.domain.errors import AGENT_NOT_FOUND, DaemonError
 from daemon.domain.events import SYSTEM
 from daemon.domain.facts.agents import AgentCreated
-from daemon.domain.rows import Agent
+from daemon.domain.process_rows import Process, Turn
+from daemon.domain.rows import Agent, Session
 from daemon.stores.migrate import migrate
+from daemon.stores.sqlite import processes
 from daemon.stores.sqlite.database import SQLiteStore
 from daemon.stores.sqlite.opening import open_store
 from daemon.stores.sqlite.writer import Transaction, Unit
+from tests.support.engines import ask
 
 pytestmark = pytest.mark.anyio
 
@@ -99,3 +103,30 @@ async def test_a_waiter_that_was_cancelled_still_gets_its_row_written(store: SQL
         await task
     assert await add(store, "next") == "next"
     assert await store.agent_count() == 2
+
+
+async def test_a_session_its_process_and_its_turns_are_read_as_of_one_moment(
+    store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(store, "a")
+    columns = msgspec.structs.asdict(Session(**dict.fromkeys(Session.__struct_fields__, 0)))
+    row = Session(**columns | {"id": "s", "agent_id": "a", "state": "IDLE", "metadata": "{}", "created_by": "process"})
+    made: Outcome[None] = Outcome(new_session=row, new_process=Process("s", "home", "{}", None, "x"))
+    await store.change(Scope(), lambda _rows, _now: made, SYSTEM)
+    read = processes.turns
+
+    def late(raw: sqlite3.Connection, session_id: str) -> list[Turn]:
+        ask(
+            tmp_path / "daemon.db",
+            "INSERT INTO turns (session_id, turn, state, created_at) VALUES ('s', 1, 'RUNNING', 1)",
+        )
+        return read(raw, session_id)
+
+    monkeypatch.setattr(processes, "turns", late)
+    found = await store.supervised("s")
+    monkeypatch.undo()
+    assert found is not None
+    assert (found.session.id, found.turns) == ("s", [])
+    after = await store.supervised("s")
+    assert after is not None
+    assert after.turns == [Turn("s", 1, "RUNNING", None, 1)]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from daemon.domain.process_rows import Process, Turn
 from daemon.domain.rows import Agent, Session
 from daemon.domain.states import STATES
 from daemon.stores.migrate import data_file, latest_version, schema_version
@@ -86,7 +87,9 @@ def test_a_new_database_is_private_uses_wal_and_records_each_migration(tmp_path:
 
 
 def test_every_column_has_its_field_and_every_field_its_column(database: Path) -> None:
-    for table, row, beside in (("agents", Agent, set()), ("sessions", Session, {"retry_answer"})):
+    rows = {"agents": Agent, "sessions": Session, "processes": Process, "turns": Turn}
+    for table, row in rows.items():
+        beside = {"retry_answer"} if table == "sessions" else set()
         columns = {column[1] for column in query(database, f"PRAGMA table_xinfo({table})")}
         assert columns == set(row.__struct_fields__) | beside
 
@@ -183,6 +186,10 @@ def enums() -> list[tuple[str, str, tuple[object, ...]]]:
         ("agents", "owner_verified", (0, 1)),
         ("sessions", "state", STATES),
         ("sessions", "created_by", ("api", "cli", "run", "process")),
+        ("processes", "resumable", (0, 1)),
+        ("processes", "rest", (None, "pool", "idle", "restart")),
+        ("processes", "suspended_by", (None, "owner", "agent", "budget", "idle", "output")),
+        ("turns", "state", ("QUEUED", "RUNNING", "DONE", "FAILED", "INTERRUPTED", "UNKNOWN")),
         ("audit_log", "severity", ("info", "warning", "critical")),
         ("notification_channels", "type", ("TELEGRAM", "DISCORD", "NTFY", "WEBHOOK")),
         ("notification_channels", "min_level", level),
@@ -195,6 +202,8 @@ def enums() -> list[tuple[str, str, tuple[object, ...]]]:
 ROWS: dict[str, dict[str, object]] = {
     "agents": {"name": "n", "created_at": 1, "updated_at": 1},
     "sessions": {"agent_id": "a", "token_hash": "h", "expires_at": 1, "created_at": 1},
+    "processes": {"home": "h", "config": "{}", "external_id": "x"},
+    "turns": {"session_id": "p1", "state": "DONE", "created_at": 1},
     "audit_log": {"timestamp": 1, "event_type": "X", "actor": "owner", "prev_hash": "0", "hash": "1"},
     "notification_channels": {"type": "NTFY", "name": "n", "config": "{}", "created_at": 1, "updated_at": 1},
     "notification_log": {"event": "X", "level": "INFO", "status": "FAILED", "sent_at": 1},
@@ -203,8 +212,12 @@ ROWS: dict[str, dict[str, object]] = {
 
 def row_of(table: str, number: int) -> dict[str, object]:
     """Return the columns of a row that differs from all others in what must be unique."""
-    own = {"id": number, "token_hash": number} if table == "sessions" else {"id": number}
-    return {**ROWS[table], **own}
+    own: dict[str, dict[str, object]] = {
+        "sessions": {"id": number, "token_hash": number},
+        "processes": {"session_id": f"p{number}"},
+        "turns": {"turn": number},
+    }
+    return {**ROWS[table], **own.get(table, {"id": number})}
 
 
 @pytest.mark.parametrize("source", ["database", "described"])
@@ -283,6 +296,7 @@ def test_tokens_and_public_keys_are_unique_and_absent_keys_are_not(database: Pat
         ),
         ("SELECT id FROM sessions WHERE revoked_at IS NULL AND expired_at IS NULL AND expires_at <= ?", "to_expire"),
         ("SELECT id FROM sessions WHERE state = 'ACTIVE' AND last_activity < ?", "active"),
+        ("SELECT id FROM sessions WHERE created_by = 'process' AND state <> 'CLOSED'", "supervised"),
         ("SELECT id FROM sessions WHERE revoked_at < ?", "revoked_at"),
         ("SELECT id FROM sessions WHERE expired_at < ?", "expired_at"),
         ("SELECT id FROM sessions WHERE previous_token_hash = ?", "previous_token_hash"),

@@ -11,7 +11,7 @@ import pytest
 
 from daemon import engines
 from daemon.config import load
-from daemon.domain import agents, kill_switch, sessions
+from daemon.domain import agents, kill_switch, pool, session_creation, sessions
 from daemon.domain.changes import Outcome, Rows, Scope
 from daemon.domain.clock import DomainClock
 from daemon.domain.errors import AGENT_NOT_FOUND, DaemonError
@@ -119,15 +119,17 @@ def blank(name: str, agent: str) -> Session:
 
 
 async def create(store: PostgresStore, name: str, agent: str = "agent", key: str | None = None) -> Any:
-    decide = partial(
-        sessions.create,
+    asked = session_creation.Asked(
         session=blank(name, agent),
+        process=None,
         ttl=3600,
         absolute_lifetime=86_400,
         limit=LIMIT,
+        places=pool.Limits(1, 1),
         key=key,
         mint=lambda session: (f"token of {session.id}", f"hash of {session.id}"),
     )
+    decide = partial(session_creation.create, asked=asked)
     scope = Scope(agent=agent, active_sessions_of=agent, idempotency_key=key)
     return await store.change(scope, decide, Origin("owner"))
 

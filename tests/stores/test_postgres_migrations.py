@@ -62,7 +62,7 @@ def test_every_table_and_column_of_sqlite_is_there_in_the_same_order(database: s
 
 def of_type(column: str, kind: str, table: str) -> str:
     """Return the type that a column of SQLite's has in PostgreSQL."""
-    if column in {"owner_verified", "enabled"}:
+    if column in {"owner_verified", "enabled", "resumable"}:
         return "boolean"
     times = {"timestamp", "last_activity", "reject_until"}
     if kind == "INTEGER" and (column.endswith("_at") or column in times):
@@ -115,11 +115,13 @@ def test_a_listed_column_takes_its_values_and_no_other(database_url: str) -> Non
         connection = await asyncpg.connect(database_url)
         try:
             await connection.execute(
-                "INSERT INTO agents (id, name, created_at, updated_at) VALUES ('a', 'a', 'epoch', 'epoch')"
+                "INSERT INTO agents (id, name, created_at, updated_at) VALUES ('a', 'a', 'epoch', 'epoch');"
+                "INSERT INTO sessions (id, agent_id, token_hash, expires_at, created_at)"
+                " VALUES ('p1', 'a', 'p1', 'epoch', 'epoch')"
             )
             for table, column, allowed in enums():
                 for value in (*allowed, "other", "", None):
-                    row = {**row_of(table, 1), "id": "1", column: value}
+                    row = {**row_of(table, 1), column: value}
                     cells = ", ".join(literal(name, cell) for name, cell in row.items())
                     insertion = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({cells})"
                     taken = await takes(connection, insertion)

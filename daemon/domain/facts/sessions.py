@@ -5,11 +5,12 @@ from typing import ClassVar, Literal
 import msgspec
 
 from daemon.domain.events import Fact, Severity
+from daemon.domain.process_rows import Suspender
 from daemon.domain.states import State
 
 
 class SessionCreated(Fact, frozen=True, kw_only=True):
-    """A session was made; it passed CREATED and INITIALIZING and is READY."""
+    """A session was made; unless it waits for its process, it passed CREATED and INITIALIZING and is READY."""
 
     type: ClassVar[str] = "SESSION_CREATED"
     expires_at: int
@@ -25,32 +26,46 @@ class SessionStarted(Fact, frozen=True, kw_only=True):
 
 
 class SessionStateChanged(Fact, frozen=True, kw_only=True):
-    """A session changed its life-cycle state in a way that has no event of its own."""
+    """A session changed its life-cycle state in a way that has no event of its own.
+
+    Args:
+        from_state, to_state: before and after.
+        turn: of a supervised session, the one that began or is over.
+        outcome: how it ended.
+    """
 
     type: ClassVar[str] = "SESSION_STATE_CHANGED"
     from_state: State = msgspec.field(name="from")
     to_state: State = msgspec.field(name="to")
+    turn: int | None = None
+    outcome: str | None = None
 
 
 class SessionUpdated(Fact, frozen=True, kw_only=True):
-    """The owner changed attributes of a session."""
+    """Attributes of a session changed, or its process, or the turns that wait."""
 
     type: ClassVar[str] = "SESSION_UPDATED"
     fields: tuple[str, ...]
 
 
 class SessionSuspended(Fact, frozen=True, kw_only=True):
-    """A session's token is refused until the session is resumed."""
+    """A session's token is refused until the session is resumed; told where its budget or its output is the reason.
+
+    Args:
+        reason: the owner's words, or what stopped it.
+        by: the owner, or which limit.
+    """
 
     type: ClassVar[str] = "SESSION_SUSPENDED"
-    reason: str | None
+    reason: str | None = None
+    by: Suspender = "owner"
 
 
 class SessionResumed(Fact, frozen=True, kw_only=True):
     """A suspended session may be used again."""
 
     type: ClassVar[str] = "SESSION_RESUMED"
-    reason: str | None
+    reason: str | None = None
 
 
 class SessionRenewed(Fact, frozen=True, kw_only=True):
@@ -114,17 +129,56 @@ class SessionExpiringSoon(Fact, frozen=True, kw_only=True):
 
 
 class SessionClosed(Fact, frozen=True, kw_only=True):
-    """A session's life is over."""
+    """A session's life is over; of a supervised one, nothing of its process is left.
+
+    Args:
+        reason, exit_code, signal: how its process ended, where it had one.
+    """
 
     type: ClassVar[str] = "SESSION_CLOSED"
+    reason: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+
+
+class SessionKilled(Fact, frozen=True, kw_only=True):
+    """The owner ended a supervised session without grace."""
+
+    type: ClassVar[str] = "SESSION_KILLED"
+    reason: str | None
 
 
 class SessionError(Fact, frozen=True, kw_only=True):
-    """A session failed."""
+    """A session's process failed; told when it is not started again.
+
+    Args:
+        reason, exit_code, signal: how.
+        restarts: begun so far.
+        restart_at: Unix seconds; when it is started again, None: not by itself.
+    """
 
     type: ClassVar[str] = "SESSION_ERROR"
     severity: ClassVar[Severity] = "warning"
-    reason: str | None
+    reason: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    restarts: int = 0
+    restart_at: int | None = None
+
+
+class BudgetWarning(Fact, frozen=True, kw_only=True):
+    """A session has used most of its budget; at the whole of it, it is suspended.
+
+    Args:
+        budget: which.
+        used, limit: USD, or tokens.
+    """
+
+    type: ClassVar[str] = "BUDGET_WARNING"
+    severity: ClassVar[Severity] = "warning"
+    budget: Literal["maxCostUsd", "maxTokens"]
+    used: float
+    limit: float
 
 
 class SessionsPurged(Fact, frozen=True, kw_only=True):

@@ -10,9 +10,20 @@ from typing import Any
 from daemon.domain.changes import Outcome, Scope
 from daemon.domain.kill_switch import KEY as KILL_SWITCH
 from daemon.domain.kill_switch import is_on
-from daemon.stores.postgres import agents, answers, conversations, events, locks, notifications, sessions, values
+from daemon.stores.postgres import (
+    agents,
+    answers,
+    conversations,
+    events,
+    locks,
+    notifications,
+    processes,
+    sessions,
+    values,
+)
 from daemon.stores.postgres.connection import Connection
 from daemon.stores.postgres.ledger import Ledger
+from daemon.stores.postgres.process_ledger import ProcessLedger
 
 IDEMPOTENCY_SECONDS = 86_400
 
@@ -26,14 +37,31 @@ async def begin(raw: Connection, scopes: Sequence[Scope], *, long: bool) -> None
     """Begin the transaction with the locks of what may not exist as a row.
 
     An idempotency key or a public key that two daemons are asked for at once, and a conversation that begins twice,
-    are decided one after the other; so is what is computed from a value, e.g. the next signing secret.
+    are decided one after the other; so is what is computed from a value, e.g. the next signing secret, and who of a
+    home's processes gets a place.
     """
+    keys = {key for scope in scopes for key in scope.values}
+    await locks.begin(raw, keys, long=long)
     others = [
         *(locks.number("idempotency", scope.idempotency_key) for scope in scopes if scope.idempotency_key is not None),
         *(locks.number("public_key", scope.public_key) for scope in scopes if scope.public_key is not None),
         *(locks.number("conversation", "\n".join(scope.conversation)) for scope in scopes if scope.conversation),
+        *(locks.number("home", home) for home in await _homes(raw, scopes)),
     ]
-    await locks.begin(raw, [key for scope in scopes for key in scope.values], others, long=long)
+    await locks.take(raw, keys, others)
+
+
+async def _homes(raw: Connection, scopes: Sequence[Scope]) -> set[str]:
+    """Return the homes whose pool, or one of whose processes, is decided on."""
+    homes = {scope.pool_of for scope in scopes if scope.pool_of is not None}
+    if named := _with_process(scopes):
+        # Who names a session was told of it after its commit: it is there, and its process with it.
+        homes.update(await processes.homes(raw, named))
+    return homes
+
+
+def _with_process(scopes: Sequence[Scope]) -> set[str]:
+    return {scope.session for scope in scopes if scope.process and scope.session is not None}
 
 
 async def load(raw: Connection, scopes: Sequence[Scope], now: int) -> Ledger:
@@ -45,6 +73,7 @@ async def load(raw: Connection, scopes: Sequence[Scope], now: int) -> Ledger:
     seen = [scope for scope in scopes if scope.while_locked or not ledger.locked]
     await _load_agents(raw, seen, ledger)
     await _load_sessions(raw, seen, ledger)
+    await _load_processes(raw, seen, ledger)
     await _load_more(raw, seen, ledger)
     ledger.opened()
     return ledger
@@ -89,6 +118,19 @@ async def _load_sessions(raw: Connection, scopes: Sequence[Scope], ledger: Ledge
         ledger.boxes = await sessions.boxes(raw, sealed)
 
 
+async def _load_processes(raw: Connection, scopes: Sequence[Scope], ledger: Ledger) -> None:
+    """Read processes and the pools of homes; the locks of their homes keep them as they are."""
+    named, pools = _with_process(scopes), {scope.pool_of for scope in scopes if scope.pool_of is not None}
+    # What another unit of the batch does to a session may give its process a place, or take it.
+    supervised = [one for one, row in ledger.sessions.items() if row.supervised and (pools or one in named)]
+    if supervised or pools:
+        ledger.processes.opened(
+            await processes.several(raw, supervised) if supervised else (),
+            await processes.turns(raw, named) if named else (),
+            await processes.pool(raw, pools) if pools else (),
+        )
+
+
 async def _load_more(raw: Connection, scopes: Sequence[Scope], ledger: Ledger) -> None:
     """Read what only some changes ask for."""
     if keys := {scope.conversation for scope in scopes if scope.conversation is not None}:
@@ -126,6 +168,7 @@ async def write(raw: Connection, ledger: Ledger) -> None:
         await values.remember_keys(raw, [(key, ledger.made_under[key]) for key in keys if key], ledger.now)
     if updates := ledger.changed_sessions():
         await sessions.update(raw, updates)
+    await _write_processes(raw, ledger.processes)
     stored, gone = ledger.changed_conversations()
     if stored:
         await conversations.put(raw, stored)
@@ -135,6 +178,17 @@ async def write(raw: Connection, ledger: Ledger) -> None:
     if stored_values:
         await values.put(raw, stored_values.items(), ledger.now)
     await _write_messages(raw, outcomes, ledger.now)
+
+
+async def _write_processes(raw: Connection, ledger: ProcessLedger) -> None:
+    if made := ledger.made():
+        await processes.insert(raw, made)
+    if changed := ledger.changed():
+        await processes.update(raw, changed)
+    if ledger.resting:
+        await processes.rest(raw, ledger.resting)
+    if turns := ledger.changed_turns():
+        await processes.put_turns(raw, turns)
 
 
 async def _write_messages(raw: Connection, outcomes: Collection[Outcome[Any]], now: int) -> None:

@@ -10,6 +10,7 @@ from daemon.domain.events import Fact, Origin
 from daemon.domain.facts.agents import AutoStopTriggered
 from daemon.domain.rows import Agent, Answer, Channel, Conversation, ConversationKey, Session
 from daemon.domain.status import status
+from daemon.stores.postgres.process_ledger import ProcessLedger
 from daemon.stores.postgres.sessions import Update
 
 
@@ -45,6 +46,7 @@ class Ledger:
         self.incidents: dict[str, frozenset[int]] = {}
         self.answers: dict[str, Answer] = {}
         self.conversations: dict[ConversationKey, Conversation] = {}
+        self.processes = ProcessLedger(self.sessions)
         self.channels: list[Channel] = []
         self.picked: list[str] = []
         """Sessions that a scope picked, and agents that it listed."""
@@ -94,6 +96,7 @@ class Ledger:
             rows.channels = self.channels
         if scope.conversation is not None:
             rows.conversation = self.conversations.get(scope.conversation)
+        self.processes.show(scope, rows)
         return rows
 
     def take(self, decided: Decided) -> None:
@@ -120,6 +123,7 @@ class Ledger:
             self.conversations[outcome.conversation.key] = outcome.conversation
         if outcome.gone_conversation is not None:
             self.conversations.pop(outcome.gone_conversation, None)
+        self.processes.take(rows, outcome)
         for fact in outcome.facts:
             self._note_incident(fact)
         self.decided.append(decided)

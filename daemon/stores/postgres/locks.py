@@ -3,16 +3,20 @@
 They last until the end of the transaction and come first in the one order of locks: the kill switch, these by their
 numbers, then agents, sessions, conversations and answers by their keys, then the head of the audit log. Who waits for
 a lock holds none that comes later, so that no two daemons wait for each other.
+
+The rows of supervised processes and of their turns have no locks of their own: whoever decides on one, or on the places
+that a home's processes take, has the lock of that home. So a place is given to one process, and who is asked to make
+room does not begin to work meanwhile. Without it a session's end may be begun, which leaves its process as it is.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from hashlib import blake2b
 from typing import Literal
 
 from daemon.domain.kill_switch import KEY as KILL_SWITCH
 from daemon.stores.postgres.connection import Connection
 
-Kind = Literal["value", "idempotency", "public_key", "conversation"]
+Kind = Literal["value", "idempotency", "public_key", "conversation", "home"]
 
 # Several, in the order of the array.
 _TAKE = "SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS key"
@@ -39,20 +43,28 @@ _BEGIN_LONG = (
 _BEGIN_SWITCH = _BEGIN_LONG.replace("lock_shared", "lock")
 
 
-async def begin(raw: Connection, values: Iterable[str], others: Iterable[int], *, long: bool) -> None:
-    """Begin a transaction when nobody else decides on these keys; nobody will until it ends.
+async def begin(raw: Connection, values: Collection[str], *, long: bool) -> None:
+    """Begin a transaction.
 
     Every transaction shares the lock of the kill switch, but the one that decides on the switch itself: that waits
     for all others, and those that come later wait for it and then read what it stored.
 
     Args:
         raw: the connection.
-        values: keys of the key-value store.
-        others: numbers of other locks.
+        values: keys of the key-value store that it decides on.
         long: the transaction takes its time, and so may waiting for its locks.
     """
-    named = set(values)
-    await raw.execute(_BEGIN_SWITCH if KILL_SWITCH in named else _BEGIN_LONG if long else _BEGIN)
-    numbers = sorted({*(number("value", key) for key in named - {KILL_SWITCH}), *others})
+    await raw.execute(_BEGIN_SWITCH if KILL_SWITCH in values else _BEGIN_LONG if long else _BEGIN)
+
+
+async def take(raw: Connection, values: Collection[str], others: Iterable[int]) -> None:
+    """Go on when nobody else decides on these keys; nobody will until the transaction ends.
+
+    Args:
+        raw: the connection, in a transaction that has no other lock yet.
+        values: keys of the key-value store.
+        others: numbers of other locks.
+    """
+    numbers = sorted({*(number("value", key) for key in values if key != KILL_SWITCH), *others})
     if numbers:
         await raw.execute(_TAKE, numbers)

@@ -7,6 +7,7 @@ from daemon.domain.clock import Clock
 from daemon.domain.events import Event
 from daemon.domain.filters import AttemptFilter, ConversationFilter, EventFilter
 from daemon.domain.pages import Page
+from daemon.domain.process_rows import Process, Supervised
 from daemon.domain.rows import (
     Agent,
     AgentStatus,
@@ -15,10 +16,11 @@ from daemon.domain.rows import (
     Channel,
     Conversation,
     ConversationKey,
+    Session,
 )
 from daemon.domain.views import Backlog, ChainHead, ProviderCount
 from daemon.stores.live import SealedAnswer
-from daemon.stores.postgres import agents, answers, conversations, events, notifications, sessions, values
+from daemon.stores.postgres import agents, answers, conversations, events, notifications, processes, sessions, values
 from daemon.stores.postgres.connection import Pool
 
 
@@ -95,6 +97,18 @@ class Reads:
         """Return how many conversations have not expired, by provider and model."""
         now = self.clock.now()
         return await self._pool.run(lambda raw: conversations.counts(raw, which, now))
+
+    async def process(self, session_id: str) -> Process | None:
+        """Return a session's process."""
+        return await self._pool.run(lambda raw: processes.get(raw, session_id))
+
+    async def supervised(self, session_id: str) -> Supervised | None:
+        """Return a session with its agent, its process and its turns that are not over."""
+        return await self._pool.run(lambda raw: processes.supervised(raw, session_id))
+
+    async def under_way(self, home: str) -> list[tuple[Session, Process]]:
+        """Return every session with a process of this home whose end is not known yet."""
+        return await self._pool.run(lambda raw: processes.under_way(raw, home))
 
     async def active_session_count(self) -> int:
         """Return the number of sessions of status ACTIVE."""

@@ -21,12 +21,12 @@ from daemon.stores.postgres.connection import Connection
 AT_ONCE = 2_000
 """Rows in one statement or one breath: the loop answers others in between."""
 
-_FIELDS = Session.__struct_fields__
-COLUMNS = ", ".join(_FIELDS)
-_AGENT_ID, _STATE, _CREATED_BY, _METADATA = map(_FIELDS.index, ("agent_id", "state", "created_by", "metadata"))
+FIELDS = Session.__struct_fields__
+COLUMNS = ", ".join(FIELDS)
+_AGENT_ID, _STATE, _CREATED_BY, _METADATA = map(FIELDS.index, ("agent_id", "state", "created_by", "metadata"))
 _ACTIVITY = {"request_count", "last_activity", "used_generation"}
 _FIXED = {"id", "agent_id", "created_at", "created_by", "ttl_seconds", "absolute_expires_at"}
-_CHANGING = tuple(name for name in _FIELDS if name not in _ACTIVITY | _FIXED)
+_CHANGING = tuple(name for name in FIELDS if name not in _ACTIVITY | _FIXED)
 _COUNTS = {"renewal_count", "max_renewals", "generation", "owner_rotated_generation", "idle_timeout"}
 _TYPES = dict.fromkeys(_COUNTS, "bigint") | {
     name: "timestamptz" for name in _CHANGING if name.endswith("_at") or name == "last_activity"
@@ -40,7 +40,7 @@ _LOCK = f"SELECT {COLUMNS} FROM sessions WHERE id = ANY($1::text[]) ORDER BY id 
 
 # One session with its agent and the kill switch: by id, and by its current token or the one before.
 _WITH_AGENT = (
-    f"SELECT {', '.join(f's.{name}' for name in _FIELDS)}, {', '.join(f'a.{name}' for name in Agent.__struct_fields__)}"  # noqa: S608
+    f"SELECT {', '.join(f's.{name}' for name in FIELDS)}, {', '.join(f'a.{name}' for name in Agent.__struct_fields__)}"  # noqa: S608
     f", (SELECT value FROM key_value_store WHERE key = '{KILL_SWITCH}')"
     " FROM sessions AS s JOIN agents AS a ON a.id = s.agent_id"
 )
@@ -50,7 +50,7 @@ _LIVE_BY_TOKEN = (
 )
 
 # A new session.
-_INSERT = f"INSERT INTO sessions ({COLUMNS}) VALUES ({', '.join(f'${n}' for n in range(1, len(_FIELDS) + 1))})"  # noqa: S608
+_INSERT = f"INSERT INTO sessions ({COLUMNS}) VALUES ({', '.join(f'${n}' for n in range(1, len(FIELDS) + 1))})"  # noqa: S608
 
 # The sealed answer of the last renewal, of one session and of several.
 _SEALED = "SELECT previous_token_hash, retry_answer FROM sessions WHERE id = $1"
@@ -96,15 +96,17 @@ _PICKS: dict[Pick, str] = {
     "expired": f"{_UNMARKED} AND expires_at <= $2",
     "idle_over": f"{_UNMARKED} AND expires_at > $2 AND {_IDLE_OVER.format(now=f'($2::timestamptz - {_GRACE})')}",
     "quiet": (
-        f"state = 'ACTIVE' AND revoked_at IS NULL AND coalesce(last_activity, created_at) <= $2::timestamptz - {_GRACE}"
+        "state = 'ACTIVE' AND created_by <> 'process' AND revoked_at IS NULL"
+        f" AND coalesce(last_activity, created_at) <= $2::timestamptz - {_GRACE}"
     ),
     "created_after_now": f"created_at > $2::timestamptz + {_APART} AND revoked_at IS NULL",
 }
 
-# Sessions that ended long ago, locked in the order of their ids and then deleted.
+# Sessions that ended long ago, but for those of whose processes something may be left: locked in the order of their
+# ids and then deleted.
 _LOCK_ENDED = (
-    "SELECT id FROM sessions WHERE id IN (SELECT id FROM sessions WHERE revoked_at <= $1"
-    " UNION SELECT id FROM sessions WHERE expired_at <= $1 LIMIT $2) ORDER BY id FOR UPDATE"
+    "SELECT id FROM sessions WHERE id IN (SELECT id FROM sessions WHERE revoked_at <= $1 AND state = 'CLOSED'"
+    " UNION SELECT id FROM sessions WHERE expired_at <= $1 AND state = 'CLOSED' LIMIT $2) ORDER BY id FOR UPDATE"
 )
 _DELETE = "DELETE FROM sessions WHERE id = ANY($1::text[])"
 
@@ -175,7 +177,7 @@ def _with_agent(row: Sequence[Any] | None) -> Live | None:
     if row is None:
         return None
     values = tuple(row)
-    return to_session(values[: len(_FIELDS)]), agents.to_agent(values[len(_FIELDS) : -1]), is_on(values[-1])
+    return to_session(values[: len(FIELDS)]), agents.to_agent(values[len(FIELDS) : -1]), is_on(values[-1])
 
 
 async def lock(raw: Connection, session_ids: Collection[str]) -> list[Session]:

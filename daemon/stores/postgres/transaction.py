@@ -74,7 +74,7 @@ class Transaction:
 
     async def work(self, work: Callable[["Transaction"], Awaitable[Any]], *, long: bool) -> list[Any]:
         """Do one piece of work that decides nothing."""
-        await locks.begin(self.raw, (), (), long=long)
+        await locks.begin(self.raw, (), long=long)
         return [await work(self)]
 
     async def record(self, fact: Fact, origin: Origin) -> None:

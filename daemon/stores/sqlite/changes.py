@@ -9,7 +9,7 @@ from daemon.domain.events import Fact, Origin
 from daemon.domain.kill_switch import KEY as KILL_SWITCH
 from daemon.domain.kill_switch import is_on
 from daemon.domain.notifications import deliveries, level_of
-from daemon.stores.sqlite import agents, answers, conversations, events, notifications, sessions, values
+from daemon.stores.sqlite import agents, answers, conversations, events, notifications, processes, sessions, values
 from daemon.stores.sqlite.writer import Transaction
 from daemon.stores.terms import Telling
 
@@ -62,6 +62,10 @@ def _load_more(tx: Transaction, scope: Scope, rows: Rows) -> None:
         rows.channels = notifications.channels(raw)
     if scope.conversation is not None:
         rows.conversation = conversations.get(raw, scope.conversation)
+    if scope.process and rows.session is not None and rows.session.supervised:
+        rows.process, rows.turns = processes.get(raw, rows.session.id), processes.turns(raw, rows.session.id)
+    if scope.pool_of is not None:
+        rows.pool = processes.pool(raw, scope.pool_of)
 
 
 def _is_locked(tx: Transaction) -> bool:
@@ -98,10 +102,22 @@ def write(tx: Transaction, rows: Rows, outcome: Outcome[Any], origin: Origin, te
         conversations.put(raw, outcome.conversation)
     if outcome.gone_conversation is not None:
         conversations.delete(raw, outcome.gone_conversation)
+    _write_processes(tx, rows, outcome)
     _write_messages(tx, outcome)
     seq = tx.chain.head.seq
     tx.chain.append(outcome.facts, origin)
     return telling.enabled and _tell(tx, outcome.facts, seq, telling.dedup_ttl)
+
+
+def _write_processes(tx: Transaction, rows: Rows, outcome: Outcome[Any]) -> None:
+    if outcome.new_process is not None:
+        processes.insert(tx.raw, outcome.new_process)
+    if outcome.process is not None and rows.process is not None:
+        processes.update(tx.raw, rows.process, outcome.process)
+    if outcome.room is not None:
+        processes.rest(tx.raw, outcome.room.session_id)
+    if outcome.turns:
+        processes.put_turns(tx.raw, outcome.turns)
 
 
 def _write_messages(tx: Transaction, outcome: Outcome[Any]) -> None:

@@ -15,12 +15,12 @@ from daemon.domain.rows import Agent, Session
 from daemon.stores.live import SealedAnswer
 from daemon.stores.sqlite import agents
 
-_FIELDS = Session.__struct_fields__
-COLUMNS = ", ".join(_FIELDS)
-_AGENT_ID, _STATE, _CREATED_BY, _METADATA = map(_FIELDS.index, ("agent_id", "state", "created_by", "metadata"))
+FIELDS = Session.__struct_fields__
+COLUMNS = ", ".join(FIELDS)
+_AGENT_ID, _STATE, _CREATED_BY, _METADATA = map(FIELDS.index, ("agent_id", "state", "created_by", "metadata"))
 _ACTIVITY = {"request_count", "last_activity", "used_generation"}
 _FIXED = {"id", "agent_id", "created_at", "created_by", "ttl_seconds", "absolute_expires_at"}
-_CHANGING = tuple(name for name in _FIELDS if name not in _ACTIVITY | _FIXED)
+_CHANGING = tuple(name for name in FIELDS if name not in _ACTIVITY | _FIXED)
 
 # One session by id.
 _GET = f"SELECT {COLUMNS} FROM sessions WHERE id = ?"  # noqa: S608
@@ -28,7 +28,7 @@ _GET = f"SELECT {COLUMNS} FROM sessions WHERE id = ?"  # noqa: S608
 # One session and its agent, by id, by the current token, or by the one before: each statement gives up the
 # interpreter's lock and waits for it again, so that one that reads both is worth two.
 _BOTH = (
-    f"SELECT {', '.join(f's.{name}' for name in _FIELDS)}, {', '.join(f'a.{name}' for name in agents.FIELDS)}"  # noqa: S608
+    f"SELECT {', '.join(f's.{name}' for name in FIELDS)}, {', '.join(f'a.{name}' for name in agents.FIELDS)}"  # noqa: S608
     " FROM sessions s JOIN agents a ON a.id = s.agent_id WHERE s."
 )
 _BOTH_BY_ID = f"{_BOTH}id = ?"
@@ -36,7 +36,7 @@ _BOTH_BY_TOKEN = f"{_BOTH}token_hash = ?"
 _BOTH_BY_PREVIOUS = f"{_BOTH}previous_token_hash = ?"
 
 # A new session.
-_INSERT = f"INSERT INTO sessions ({COLUMNS}) VALUES ({', '.join('?' * len(_FIELDS))})"  # noqa: S608
+_INSERT = f"INSERT INTO sessions ({COLUMNS}) VALUES ({', '.join('?' * len(FIELDS))})"  # noqa: S608
 
 # The sealed answer of the last renewal.
 _SEALED = "SELECT previous_token_hash, retry_answer FROM sessions WHERE id = ?"
@@ -68,14 +68,18 @@ _PICKS: dict[Pick, str] = {
     "every": "revoked_at IS NULL",
     "expired": f"{_UNMARKED} AND expires_at <= :now",
     "idle_over": f"{_UNMARKED} AND expires_at > :now AND {_IDLE_OVER}",
-    "quiet": "state = 'ACTIVE' AND revoked_at IS NULL AND coalesce(last_activity, created_at) <= :now - :quiet_for",
+    "quiet": (
+        "state = 'ACTIVE' AND created_by <> 'process' AND revoked_at IS NULL"
+        " AND coalesce(last_activity, created_at) <= :now - :quiet_for"
+    ),
     "created_after_now": "created_at > :now AND revoked_at IS NULL",
 }
 
-# Sessions that ended long ago; a stock SQLite has no DELETE … LIMIT.
+# Sessions that ended long ago, but for those of whose processes something may be left; a stock SQLite has no
+# DELETE … LIMIT.
 _PURGE = (
-    "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE revoked_at <= :before"
-    " UNION SELECT id FROM sessions WHERE expired_at <= :before LIMIT :limit) RETURNING id"
+    "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE revoked_at <= :before AND state = 'CLOSED'"
+    " UNION SELECT id FROM sessions WHERE expired_at <= :before AND state = 'CLOSED' LIMIT :limit) RETURNING id"
 )
 
 _STATUS = {
@@ -105,7 +109,7 @@ def get(raw: sqlite3.Connection, session_id: str) -> Session | None:
 
 def _both(raw: sqlite3.Connection, sql: str, value: str) -> tuple[Session, Agent] | None:
     row = raw.execute(sql, (value,)).fetchone()
-    return (to_session(row[: len(_FIELDS)]), agents.to_agent(row[len(_FIELDS) :])) if row else None
+    return (to_session(row[: len(FIELDS)]), agents.to_agent(row[len(FIELDS) :])) if row else None
 
 
 def with_agent(raw: sqlite3.Connection, session_id: str) -> tuple[Session, Agent] | None:

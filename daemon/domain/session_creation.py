@@ -1,0 +1,120 @@
+"""Making a session: its limits are counted on the very rows of the transaction that makes it."""
+
+import msgspec
+
+from daemon.domain import pool
+from daemon.domain.changes import Outcome, Rows
+from daemon.domain.errors import (
+    AGENT_NOT_ACTIVE,
+    AGENT_NOT_FOUND,
+    AGENT_TERMINATED,
+    IDEMPOTENCY_CONFLICT,
+    SESSION_LIMIT_EXCEEDED,
+    DaemonError,
+)
+from daemon.domain.facts.sessions import SessionCreated
+from daemon.domain.process_rows import Process
+from daemon.domain.rows import Agent, Session
+from daemon.domain.sessions import Mint
+from daemon.domain.states import State, advance
+from daemon.domain.views import CreatedSession
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A session that is asked for, and the limits that it must keep.
+
+    Args:
+        session: the new row without its times and its token.
+        process: what the daemon shall run for it.
+        ttl: seconds; the fixed unit of renewal.
+        absolute_lifetime: seconds until no renewal helps any more.
+        limit: sessions of status ACTIVE that an agent may have.
+        places: of the pool of processes.
+        key: hash of the Idempotency-Key.
+        mint: makes the token.
+    """
+
+    session: Session
+    process: Process | None
+    ttl: int
+    absolute_lifetime: int
+    limit: int
+    places: pool.Limits
+    key: str | None
+    mint: Mint
+
+
+def create(rows: Rows, now: int, *, asked: Asked) -> Outcome[CreatedSession]:
+    """Make a session; the limits are counted on the very rows of this transaction.
+
+    Args:
+        rows: the agent, its number of sessions of status ACTIVE, what the idempotency key created before, the pool.
+        now: Unix seconds.
+        asked: what is asked for.
+
+    Raises:
+        DaemonError: AGENT_NOT_FOUND, AGENT_SUSPENDED, AGENT_TERMINATED, IDEMPOTENCY_CONFLICT, SESSION_LIMIT_EXCEEDED,
+            PROCESS_LIMIT_EXCEEDED.
+    """
+    _require_agent_for_session(rows.agent)
+    if rows.idempotent_session is not None:
+        raise DaemonError(IDEMPOTENCY_CONFLICT, details={"sessionId": rows.idempotent_session})
+    if rows.active_sessions >= asked.limit:
+        raise DaemonError(SESSION_LIMIT_EXCEEDED, details={"limit": asked.limit, "active": rows.active_sessions})
+    room = None
+    if asked.process is not None:
+        room = pool.make_room(rows.pool, asked.session.id, asked.session.agent_id, asked.places)
+    made = foreseen(asked, now)
+    token, digest = asked.mint(made)
+    made = msgspec.structs.replace(made, token_hash=digest)
+    fact = SessionCreated(
+        agent_id=made.agent_id,
+        session_id=made.id,
+        expires_at=made.expires_at,
+        absolute_expires_at=made.absolute_expires_at,
+        max_renewals=made.max_renewals,
+        created_by=made.created_by,
+    )
+    answer = CreatedSession(
+        id=made.id,
+        token=token,
+        expires_at=made.expires_at,
+        agent_id=made.agent_id,
+        absolute_expires_at=made.absolute_expires_at,
+        max_renewals=made.max_renewals,
+        state=made.state,
+    )
+    return Outcome(
+        answer=answer,
+        new_session=made,
+        new_process=asked.process,
+        room=room,
+        idempotency_key=asked.key,
+        facts=(fact, *pool.given_up(room)),
+    )
+
+
+def foreseen(asked: Asked, now: int) -> Session:
+    """Return the new row if it is made at this moment, but for its token: READY, unless it waits for its process."""
+    state: State = "CREATED"
+    if asked.process is None:
+        state = advance(advance(state, "INITIALIZING"), "READY")
+    absolute = now + asked.absolute_lifetime
+    return msgspec.structs.replace(
+        asked.session,
+        state=state,
+        state_changed_at=now,
+        created_at=now,
+        ttl_seconds=asked.ttl,
+        absolute_expires_at=absolute,
+        expires_at=min(now + asked.ttl, absolute),
+    )
+
+
+def _require_agent_for_session(agent: Agent | None) -> None:
+    if agent is None:
+        raise DaemonError(AGENT_NOT_FOUND)
+    if agent.status in {"TERMINATING", "TERMINATED"}:
+        raise DaemonError(AGENT_TERMINATED)
+    if agent.status != "ACTIVE":
+        raise DaemonError(AGENT_NOT_ACTIVE)
