@@ -88,6 +88,11 @@ class Home(msgspec.Struct, frozen=True):
         return self.root / "backups"
 
     @property
+    def processes(self) -> Path:
+        """The directories of sessions with a process."""
+        return self.root / "processes"
+
+    @property
     def logs(self) -> Path:
         """The directory of the log."""
         return self.root / "logs"
@@ -131,6 +136,7 @@ class Home(msgspec.Struct, frozen=True):
         self.check()
         _make_private(self.logs)
         _make_private(self.backups)
+        _make_private(self.processes)
         directory = self.socket_path.parent
         if directory not in {self.root, self.runtime_dir}:
             _make_private(directory)

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 
 import uvloop
 
-from daemon import __version__
+from daemon import __version__, emergency
 from daemon.config import SECRET_VARIABLES, Loaded
 from daemon.domain.views import KillSwitchView
 from daemon.home import Home
 from daemon.running import Daemon
 from daemon.startup import EXIT_FAILED
+from daemon.supervising import Surroundings
 
 
 def run(
@@ -39,12 +40,12 @@ def run(
         StartError: the daemon could not start.
         AlreadyRunning: another daemon has the home.
     """
-    os.umask(0o077)
+    surroundings = Surroundings(umask=os.umask(0o077))
     for name in SECRET_VARIABLES:
         os.environ.pop(name, None)
 
     async def main() -> None:
-        daemon = Daemon(home, loaded, password=password, foreground=foreground, flags=flags)
+        daemon = Daemon(home, loaded, password=password, foreground=foreground, flags=flags, surroundings=surroundings)
         _watch_signals(daemon)
         await daemon.start()
         if ready_fd is not None:
@@ -80,6 +81,8 @@ def _watch_signals(daemon: Daemon) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_stop, number.name)
     loop.add_signal_handler(signal.SIGHUP, daemon.reload_soon)
+    # `daemon stop --kill-processes`: the owner needs no password to stop everything that he runs.
+    loop.add_signal_handler(signal.SIGUSR1, lambda: daemon.stop_soon("SIGUSR1", kill_processes=True))
 
 
 def prepare(home: Home, loaded: Loaded, password: str | None) -> bool:
@@ -107,7 +110,4 @@ def stop_everything(home: Home, loaded: Loaded, reason: str) -> KillSwitchView:
     """
     os.umask(0o077)
 
-    async def main() -> KillSwitchView:
-        return await Daemon(home, loaded).stop_everything(reason)
-
-    return asyncio.run(main())
+    return asyncio.run(emergency.stop_everything(home, loaded, reason))

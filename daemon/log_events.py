@@ -99,6 +99,13 @@ OPERATIONAL: dict[str, LogEvent] = {
     "answers.unreachable": _event(
         "warning", "A channel's service cannot be asked for the owner's answers.", "channelId", "reason"
     ),
+    "process.not_started": _event("warning", "The process of a session could not be started.", "reason"),
+    "process.limit": _event("warning", "A process is ended because it is over a limit.", "limit"),
+    "process.shutdown": _event("info", "Processes were ended because the daemon stops.", "killed", "left"),
+    "process.left": _event("error", "Processes of a session cannot be ended; it is tried again.", "pids"),
+    "process.failed": _event(
+        "error", "The process of a session could not be minded; it is tried again.", "exception", "traceback"
+    ),
     "conversations.degraded": _event(
         "warning", "Redis cannot be asked, or not by another daemon: the engine answers for conversations.", "reason"
     ),

@@ -8,25 +8,23 @@ import sys
 import time
 from collections.abc import Mapping
 
-from daemon import __version__, app, config, engines
+from daemon import __version__, app, background, config, engines
 from daemon.config import ConfigError, Loaded
 from daemon.domain.clock import DomainClock
 from daemon.domain.errors import DaemonError
-from daemon.domain.events import Origin
 from daemon.domain.facts.daemon import ConfigReloaded, DaemonStarted, DaemonStopped
-from daemon.domain.views import KillSwitchView
 from daemon.home import Home, HomeError
 from daemon.lock import RunInfo
 from daemon.log import Log
 from daemon.opening import Opening
-from daemon.services.kill_switch import KillSwitch
-from daemon.services.latch import Latch
+from daemon.parts import Parts
+from daemon.services.ports import KILL_SECONDS
 from daemon.startup import EXIT_CONFIG, StartError, log_again, notify
 from daemon.stores.conversation_store import ConversationStore
 from daemon.stores.terms import UnfitError
+from daemon.supervising import Surroundings
 from daemon.web.envelope import Envelope
 from daemon.web.server import Server, bind_tcp, bind_unix
-from daemon.web.streams import StreamLimits
 
 
 class Daemon:
@@ -39,7 +37,7 @@ class Daemon:
         foreground: also write the log to standard output.
         flags: of the command line, for a reload.
         clock: the domain clock.
-        stream_limits: what live streams may take.
+        surroundings: what it is started in.
     """
 
     def __init__(
@@ -51,25 +49,26 @@ class Daemon:
         foreground: bool = False,
         flags: Mapping[str, object] | None = None,
         clock: DomainClock | None = None,
-        stream_limits: StreamLimits | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
         self.home = home
         self.loaded = loaded
         self.clock = clock or DomainClock(time.time, time.monotonic)
         self._foreground = foreground
         self._flags = flags or {}
-        self._stream_limits = stream_limits or StreamLimits()
+        self._surroundings = surroundings or Surroundings()
         self._stack = contextlib.AsyncExitStack()
         self._opening = Opening(
             home, loaded, clock=self.clock, stack=self._stack, password=password, foreground=foreground
         )
         self._stopping = asyncio.Event()
         self._reason = ""
+        self._kills_processes = False
         self._ready = False
         self._serving: asyncio.Task[None] | None = None
         self._reloads: set[asyncio.Task[None]] = set()
         self.url = ""
-        self.parts: app.Parts
+        self.parts: Parts
         self.server: Server
         self.envelope: Envelope
 
@@ -113,20 +112,6 @@ class Daemon:
         async with self._stack:
             return await self._opening.open()
 
-    async def stop_everything(self, reason: str) -> KillSwitchView:
-        """Activate the kill switch without serving.
-
-        Raises:
-            StartError: with the step's reason.
-            AlreadyRunning: another daemon has the home.
-            DaemonError: KILL_SWITCH_ALREADY_ACTIVE.
-        """
-        async with self._stack:
-            await self._opening.open()
-            store = self._opening.store
-            switch = KillSwitch(store, self.loaded.config.security, Latch(store))
-            return await switch.activate(reason, Origin("cli"))
-
     async def _start(self) -> None:
         await self._opening.open()
         step = self._opening.step
@@ -139,7 +124,7 @@ class Daemon:
             bindings,
             hasher=self._opening.hasher,
             bus=self._opening.bus,
-            stream_limits=self._stream_limits,
+            surroundings=self._surroundings,
             stop=self.stop_soon,
         )
         self.parts = await step("load the secrets", wiring)
@@ -150,6 +135,7 @@ class Daemon:
         started = DaemonStarted(version=__version__, pid=os.getpid())
         await step("record the start", self.parts.services.admin.record(started))
         self.parts.workers.start()
+        self.parts.supervisor.begin(self.url)
         self._announce()
 
     async def _open_conversations(self) -> ConversationStore:
@@ -169,6 +155,7 @@ class Daemon:
             self.log.emit("clock.reset", now=self.clock.now())
         await services.admin.follow_clock_reset()
         await services.admin.sweep_sessions()
+        await self.parts.supervisor.attach()
 
     def _listen(self) -> list[socket.socket]:
         settings = self.loaded.config.server
@@ -208,8 +195,14 @@ class Daemon:
         self._ready = True
         notify("READY=1")
 
-    def stop_soon(self, reason: str) -> None:
-        """Begin the ordinary stop; it goes on in `run_until_stopped`."""
+    def stop_soon(self, reason: str, *, kill_processes: bool = False) -> None:
+        """Begin the ordinary stop; it goes on in `run_until_stopped`.
+
+        Args:
+            reason: as the log tells it.
+            kill_processes: whether the processes of sessions are ended too, whatever the configuration says.
+        """
+        self._kills_processes = self._kills_processes or kill_processes
         if not self._stopping.is_set():
             self._reason = reason
             self._stopping.set()
@@ -247,13 +240,22 @@ class Daemon:
         """Store what is only in memory; a disk that refuses it must not keep the daemon from stopping."""
         admin = self.parts.services.admin
         await self.parts.workers.stop()
+        await self._leave_processes()
         await self.parts.messenger.close()
         try:
-            await app.flush(self.parts)
+            await background.flush(self.parts)
             await admin.record(DaemonStopped(uptime=admin.uptime()))
-            await app.log_checkpoint(self.parts)
+            await background.log_checkpoint(self.parts)
         except DaemonError as error:
             self.log.emit("storage.failed", operation="stop", reason=str(error.__cause__ or error))
+
+    async def _leave_processes(self) -> None:
+        """Let processes go on without us, or end them if that is asked for."""
+        supervisor = self.parts.supervisor
+        if self._kills_processes or self.loaded.config.processes.shutdown_processes == "kill":
+            proof = await supervisor.end_everything(KILL_SECONDS)
+            self.log.emit("process.shutdown", killed=proof.killed, left=proof.left)
+        await supervisor.stop()
 
     def reload_soon(self) -> None:
         """Read the configuration again and reopen the log (SIGHUP); before the daemon is ready there is no need."""
@@ -280,6 +282,6 @@ class Daemon:
         )
         self.envelope.rate.limit = server.global_rpm
         self.parts.rates.limit = server.session_rpm
-        app.apply_notifications(self.parts, fresh.config.notifications)
+        background.apply_notifications(self.parts, fresh.config.notifications)
         self.loaded = Loaded(config.reloaded(self.loaded.config, fresh.config), fresh.origins)
         await self.parts.services.admin.record(ConfigReloaded(applied=tuple(applied), ignored=tuple(ignored)))

@@ -204,6 +204,35 @@ class Notifications(Struct, frozen=True):
     ] = ""
 
 
+class Processes(Struct, frozen=True):
+    """What the daemon runs for sessions."""
+
+    enabled: Annotated[bool, Meta(description="Whether sessions may have a process.")] = True
+    workspace_roots: Annotated[
+        tuple[str, ...],
+        _rule(
+            "Directories inside of which processes may be started; none: nothing may start.",
+            "a list of absolute paths",
+            lambda roots: all(root.startswith("/") and root.isprintable() for root in roots),
+        ),
+    ] = ()
+    max_processes: Annotated[int, Meta(ge=1, le=1000, description="Processes that may run at the same time.")] = 10
+    max_per_agent: Annotated[int, Meta(ge=1, le=1000, description="Processes of one agent, likewise.")] = 5
+    default_idle_timeout: Annotated[
+        int,
+        Meta(ge=0, le=604_800, description="Seconds without a turn after which a session is suspended; 0 is never."),
+    ] = 1_800
+    default_max_duration: Annotated[
+        int, Meta(ge=0, le=86_400, description="Seconds that a process may run; 0 is no limit but the session's.")
+    ] = 14_400
+    output_max_mb: Annotated[
+        int, Meta(ge=1, le=65_536, description="MiB (1048576 bytes) of output kept for each session and stream.")
+    ] = 256
+    shutdown_processes: Annotated[
+        Literal["keep", "kill"], Meta(description="What becomes of processes when the daemon stops.")
+    ] = "keep"
+
+
 class LogSettings(Struct, frozen=True):
     """What the structured log says and how it is kept."""
 
@@ -236,6 +265,7 @@ class Config(Struct, frozen=True):
     database: Database = Database()
     conversations: Conversations = Conversations()
     notifications: Notifications = Notifications()
+    processes: Processes = Processes()
     log: LogSettings = LogSettings()
 
 

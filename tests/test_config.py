@@ -55,6 +55,11 @@ RANGES = {
     "notifications.min_channels": (0, 10),
     "notifications.dedup_ttl": (0, 86_400),
     "notifications.retention_days": (1, 3_650),
+    "processes.max_processes": (1, 1_000),
+    "processes.max_per_agent": (1, 1_000),
+    "processes.default_idle_timeout": (0, 604_800),
+    "processes.default_max_duration": (0, 86_400),
+    "processes.output_max_mb": (1, 65_536),
     "log.max_size_mb": (1, 1_024),
     "log.max_files": (1, 100),
 }
@@ -98,6 +103,14 @@ DEFAULTS = {
     "notifications.dedup_ttl": 300,
     "notifications.retention_days": 30,
     "notifications.daily_summary": "",
+    "processes.enabled": True,
+    "processes.workspace_roots": (),
+    "processes.max_processes": 10,
+    "processes.max_per_agent": 5,
+    "processes.default_idle_timeout": 1_800,
+    "processes.default_max_duration": 14_400,
+    "processes.output_max_mb": 256,
+    "processes.shutdown_processes": "keep",
     "log.level": "info",
     "log.format": "json",
     "log.file": "logs/daemon.log",
@@ -267,11 +280,11 @@ def test_all_problems_of_all_sources_are_listed_at_once(tmp_path: Path) -> None:
         ("[server]\nsession_ttl = 400", "did you mean security.session_ttl?"),
         ("port = 3100", "did you mean server.port?"),
         ("[server]\nzzz = 1", "known are host, allow_remote, port,"),
-        ("[qqq]\nx = 1", "known are server, security, database, conversations, notifications, log"),
+        ("[qqq]\nx = 1", "known are server, security, database, conversations, notifications, processes, log"),
         ("server = 3", "server must be a section: write [server]"),
         ("[[server]]\nport = 3100", "server must be a section: write [server]"),
         ("[server]\nmetrics = true", "server.metrics is not a known key"),
-        ("[processes]\nenabled = true", "processes is not a section"),
+        ("[agents]\nenabled = true", "agents is not a section"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest_known_one(tmp_path: Path, text: str, hint: str) -> None:
@@ -338,6 +351,11 @@ def test_a_port_is_zero_or_unprivileged(tmp_path: Path, port: int, valid: bool) 
 @pytest.mark.parametrize("hosts", [["a b"], ["http://x"], [""], ["x:0"], ["x:"], ["*"], ["user@x"], [1], "x", ["x/y"]])
 def test_an_allowed_host_is_a_host_with_or_without_port(tmp_path: Path, hosts: Any) -> None:
     assert "a list of HOST or HOST:PORT" in only_problem(tmp_path, toml({"server.allowed_hosts": hosts}))
+
+
+@pytest.mark.parametrize("roots", [["code"], ["~/code"], [""], ["/a\nb"], ["/a\u2028"], [1], "/code", ["/ok", "./x"]])
+def test_a_workspace_root_is_an_absolute_path(tmp_path: Path, roots: Any) -> None:
+    assert "a list of absolute paths" in only_problem(tmp_path, toml({"processes.workspace_roots": roots}))
 
 
 @pytest.mark.parametrize("url", ["https://box.lan", "http://box:8080/", "http://[::1]:80", ""])
@@ -465,6 +483,7 @@ def valid_value(key: Key) -> st.SearchStrategy[Any]:
         ),
         "conversations.key_prefix": st.from_regex(r"\A[a-z:]{1,30}\Z"),
         "notifications.daily_summary": st.from_regex(r"\A(|[01][0-9]:[0-5][0-9])\Z"),
+        "processes.workspace_roots": st.lists(st.from_regex(r"\A/[a-z한글 ]{0,9}\Z"), max_size=3).map(tuple),
         "log.file": st.from_regex(r"\A[a-z]{1,9}/[a-z]{1,9}\.log\Z"),
     }
     if key.name in fixed:

@@ -500,7 +500,7 @@ def test_a_crash_leaves_pid_json_and_socket_which_the_next_start_removes(home: H
     assert set(lock.leftovers()) == {home.pid_file, home.json_file, home.socket_path}
     assert lock.leftovers() == []
     lock.release()
-    assert {path.name for path in home.root.iterdir()} == {"daemon.lock", "logs", "backups"}
+    assert {path.name for path in home.root.iterdir()} == {"daemon.lock", "logs", "backups", "processes"}
 
 
 def test_half_written_files_are_leftovers_too(home: Home, lock: HomeLock) -> None:

@@ -4,12 +4,13 @@ import os
 
 from daemon.domain import agents
 from daemon.domain.agents import view
+from daemon.domain.body import json_text
 from daemon.domain.changes import Scope
 from daemon.domain.errors import AGENT_NOT_FOUND, DaemonError
 from daemon.domain.events import Origin
 from daemon.domain.ids import uuid7
 from daemon.domain.pages import Listing, Page, encode_cursor
-from daemon.domain.requests import CreateAgent, PatchAgent, json_text
+from daemon.domain.requests import CreateAgent, PatchAgent
 from daemon.domain.rows import Agent, AgentStatus
 from daemon.domain.views import AgentView, TerminatedView
 from daemon.stores.protocol import Store

@@ -74,7 +74,7 @@ class SessionAuth:
         if session.constraints is not None:
             await self._check_constraints(live, operation, request)
         self._store.touch(live, now, session.generation - previous)
-        if session.state in {"READY", "IDLE"}:
+        if session.state in {"READY", "IDLE"} and not session.supervised:
             await self._activate(live, request)
         return Caller(live, token, digest, previous)
 

@@ -7,6 +7,7 @@ from daemon.domain.changes import Scope
 from daemon.domain.events import Origin
 from daemon.domain.views import KillSwitchView, Recovery
 from daemon.services.latch import Latch
+from daemon.services.ports import KILL_SECONDS, Proof, Running
 from daemon.settings import Security
 from daemon.stores.protocol import Store
 
@@ -21,9 +22,11 @@ class KillSwitch:
         store: the engine.
         settings: the security section.
         latch: refuses agents meanwhile.
+        running: runs processes, which are ended too.
     """
 
-    def __init__(self, store: Store, settings: Security, latch: Latch) -> None:
+    def __init__(self, store: Store, settings: Security, latch: Latch, running: Running) -> None:
+        self._running = running
         self._store = store
         self._settings = settings
         self._latch = latch
@@ -33,7 +36,7 @@ class KillSwitch:
         return kill_switch.read(await self._store.value(kill_switch.KEY))
 
     async def activate(self, reason: str, origin: Origin) -> KillSwitchView:
-        """Revoke every session and suspend every active agent, in one transaction.
+        """Revoke every session and suspend every active agent, in one transaction; then see every process end.
 
         Args:
             reason: the owner's words.
@@ -43,7 +46,13 @@ class KillSwitch:
             DaemonError: KILL_SWITCH_ALREADY_ACTIVE.
         """
         with self._latch.closing():
-            return await self._store.change(_ACTIVATION, partial(kill_switch.activate, reason=reason), origin)
+            state = await self._store.change(_ACTIVATION, partial(kill_switch.activate, reason=reason), origin)
+        proof = await self._running.ended(None, KILL_SECONDS)
+        if proof == Proof():
+            return state
+        scope = Scope(values=(kill_switch.KEY,), while_locked=True)
+        decide = partial(kill_switch.count_processes, killed=proof.killed, left=proof.left)
+        return await self._store.change(scope, decide, origin)
 
     async def recover(self, origin: Origin) -> Recovery:
         """Begin or end the recovery; only agents that the switch suspended come back, sessions stay revoked.

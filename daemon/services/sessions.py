@@ -4,38 +4,36 @@ import hashlib
 import os
 from functools import partial
 
-from daemon.crypto.sealing import NONCE_BYTES, seal, unseal
-from daemon.domain import renewal, session_views, sessions
+import msgspec
+from msgspec import UnsetType
+
+from daemon.domain import session_creation, session_views, sessions
+from daemon.domain.body import json_text
 from daemon.domain.changes import Outcome, Scope
 from daemon.domain.constraints import limits
 from daemon.domain.errors import (
-    RENEWAL_CONFLICT,
-    RENEWAL_LIMIT_REACHED,
-    SESSION_ABSOLUTE_LIFETIME_EXCEEDED,
     SESSION_NOT_FOUND,
-    SESSION_RENEWAL_MISMATCH,
     DaemonError,
 )
 from daemon.domain.events import Origin
 from daemon.domain.filters import SessionFilter
 from daemon.domain.ids import uuid7
 from daemon.domain.pages import Listing, Page, encode_cursor
-from daemon.domain.requests import CreateSession, PatchSession, PublishEvent, json_text
+from daemon.domain.requests import CreateSession, PatchSession, PublishEvent
 from daemon.domain.rows import CreatedBy, Session
-from daemon.domain.sessions import Mint
+from daemon.domain.session_creation import Asked
 from daemon.domain.views import (
     CreatedSession,
     ExtendedSession,
     OwnSession,
     PublishedEvent,
-    RenewedSession,
     RevokedSession,
-    RotatedSession,
     SessionDetail,
     SessionSummary,
 )
 from daemon.services.caller import Caller
 from daemon.services.signing import Signing
+from daemon.services.supervision import Supervision
 from daemon.settings import Security
 from daemon.stores.protocol import Store
 
@@ -47,17 +45,19 @@ class Sessions:
         store: the engine.
         signing: makes tokens.
         settings: the security section.
+        supervision: what sessions with a process need.
     """
 
-    def __init__(self, store: Store, signing: Signing, settings: Security) -> None:
+    def __init__(self, store: Store, signing: Signing, settings: Security, supervision: Supervision) -> None:
         self._store = store
         self._signing = signing
         self._settings = settings
+        self._supervision = supervision
 
     async def create(
         self, body: CreateSession, origin: Origin, *, created_by: CreatedBy, idempotency_key: str | None
     ) -> CreatedSession:
-        """Make a session for an agent.
+        """Make a session for an agent; one with a process answers before that is started.
 
         Args:
             body: `agent_id` is canonical.
@@ -67,21 +67,42 @@ class Sessions:
 
         Raises:
             DaemonError: AGENT_NOT_FOUND, AGENT_SUSPENDED, AGENT_TERMINATED, IDEMPOTENCY_CONFLICT,
-                SESSION_LIMIT_EXCEEDED.
+                SESSION_LIMIT_EXCEEDED, PROCESS_LIMIT_EXCEEDED.
         """
-        settings = self._settings
+        settings, supervision = self._settings, self._supervision
         key = hashlib.sha256(idempotency_key.encode()).hexdigest() if idempotency_key is not None else None
-        decide = partial(
-            sessions.create,
-            session=self._blank(body, created_by),
+        session = self._blank(body, created_by if body.process is None else "process")
+        signer = await self._signing.signer()
+        asked = Asked(
+            session=session,
+            process=supervision.new(session.id, body.process) if body.process is not None else None,
             ttl=body.ttl or settings.session_ttl,
             absolute_lifetime=settings.session_absolute_lifetime,
             limit=settings.max_sessions_per_agent,
+            places=supervision.places,
             key=key,
-            mint=await self._mint(),
+            mint=partial(signer.sign, jti=os.urandom(16).hex()),
         )
-        scope = Scope(agent=body.agent_id, active_sessions_of=body.agent_id, idempotency_key=key)
-        return await self._store.change(scope, decide, origin)
+        if body.process is None:
+            return await self._create(asked, origin)
+        return await supervision.staging.run(
+            session.id,
+            lambda _: self._foreseen(asked),
+            lambda mint: self._create(msgspec.structs.replace(asked, mint=mint), origin),
+        )
+
+    async def _foreseen(self, asked: Asked) -> Session:
+        return session_creation.foreseen(asked, self._store.clock.now())
+
+    async def _create(self, asked: Asked, origin: Origin) -> CreatedSession:
+        agent_id = asked.session.agent_id
+        scope = Scope(
+            agent=agent_id,
+            active_sessions_of=agent_id,
+            idempotency_key=asked.key,
+            pool_of=self._supervision.home if asked.process is not None else None,
+        )
+        return await self._store.change(scope, partial(session_creation.create, asked=asked), origin)
 
     def _blank(self, body: CreateSession, created_by: CreatedBy) -> Session:
         """Return a new row without what the transaction decides: its times and its token."""
@@ -123,25 +144,20 @@ class Sessions:
             created_by=created_by,
         )
 
-    async def _mint(self) -> Mint:
-        """Return a mint whose random part is drawn here, so that a transaction can be run again."""
-        signer = await self._signing.signer()
-        return partial(signer.sign, jti=os.urandom(16).hex())
-
     async def get(self, session_id: str) -> SessionDetail:
         """Return a whole session.
 
         Raises:
             DaemonError: SESSION_NOT_FOUND.
         """
-        session = await self._store.session(session_id)
+        return await self._detail(await self._store.session(session_id))
+
+    async def _detail(self, session: Session | None) -> SessionDetail:
         if session is None:
             raise DaemonError(SESSION_NOT_FOUND)
-        return self._detail(session)
-
-    def _detail(self, session: Session) -> SessionDetail:
+        process = await self._supervision.show(session)
         now, window = self._store.clock.now(), self._settings.default_renewal_reject_window
-        return session_views.detail(session, now, window)
+        return session_views.detail(session, now, window, process)
 
     async def find(self, which: SessionFilter, page: Page) -> Listing[SessionSummary]:
         """Return sessions, newest first."""
@@ -152,12 +168,16 @@ class Sessions:
         return Listing([session_views.summary(session, now) for session in found], cursor)
 
     async def patch(self, session_id: str, body: PatchSession, origin: Origin) -> SessionDetail:
-        """Change attributes of a session.
+        """Change attributes of a session, and what its process is to be.
 
         Raises:
-            DaemonError: SESSION_NOT_FOUND, INVALID_STATE_TRANSITION.
+            DaemonError: SESSION_NOT_FOUND, INVALID_STATE_TRANSITION, SESSION_BUSY, VALIDATION_ERROR.
         """
-        return await self._change_and_show(session_id, partial(sessions.patch, body=body), origin)
+        reconfigure = None
+        if not isinstance(body.process, UnsetType):
+            reconfigure = await self._supervision.reconfigure(session_id, body.process, force=body.force)
+        decide = partial(sessions.patch, body=body, reconfigure=reconfigure)
+        return await self._change_and_show(session_id, decide, origin)
 
     async def suspend(self, session_id: str, reason: str | None, origin: Origin) -> SessionDetail:
         """Refuse the session's token until the session is resumed.
@@ -168,18 +188,22 @@ class Sessions:
         return await self._change_and_show(session_id, partial(sessions.suspend, reason=reason), origin)
 
     async def resume(self, session_id: str, reason: str | None, origin: Origin) -> SessionDetail:
-        """Accept a suspended session's token again.
+        """Accept the session's token again.
 
         Raises:
-            DaemonError: SESSION_NOT_FOUND, INVALID_STATE_TRANSITION.
+            DaemonError: SESSION_NOT_FOUND, INVALID_STATE_TRANSITION, AGENT_SUSPENDED, PROCESS_LIMIT_EXCEEDED.
         """
-        return await self._change_and_show(session_id, partial(sessions.resume, reason=reason), origin)
+        decide = partial(sessions.resume, reason=reason, places=self._supervision.places)
+        home = await self._supervision.home_of(session_id)
+        return await self._change_and_show(session_id, decide, origin, pool_of=home)
 
     async def _change_and_show(
-        self, session_id: str, decide: "partial[Outcome[Session]]", origin: Origin
+        self, session_id: str, decide: "partial[Outcome[Session]]", origin: Origin, pool_of: str | None = None
     ) -> SessionDetail:
         await self._store.flush()
-        return self._detail(await self._store.change(Scope(session=session_id), decide, origin))
+        scope = Scope(session=session_id, process=True, pool_of=pool_of)
+        changed: Session = await self._store.change(scope, decide, origin)
+        return await self._detail(changed)
 
     async def revoke(self, session_id: str, origin: Origin, *, rejects: bool) -> RevokedSession:
         """End a session; repeated, the answer says so and nothing changes.
@@ -196,15 +220,6 @@ class Sessions:
         decide = partial(sessions.revoke, reason="manual_revoke", reject_window=window)
         return await self._store.change(Scope(session=session_id), decide, origin)
 
-    async def rotate(self, session_id: str, origin: Origin) -> RotatedSession:
-        """Replace the session's token on the owner's wish.
-
-        Raises:
-            DaemonError: SESSION_NOT_FOUND, INVALID_STATE_TRANSITION.
-        """
-        decide = partial(sessions.rotate, mint=await self._mint())
-        return await self._store.change(Scope(session=session_id), decide, origin)
-
     async def extend(self, session_id: str, seconds: int, origin: Origin) -> ExtendedSession:
         """Give the session more time.
 
@@ -214,12 +229,15 @@ class Sessions:
         decide = partial(sessions.extend, seconds=seconds)
         return await self._store.change(Scope(session=session_id), decide, origin)
 
-    def own(self, caller: Caller) -> OwnSession:
-        """Return the caller's own session, from memory."""
+    async def own(self, caller: Caller) -> OwnSession:
+        """Return the caller's own session: from memory, but for its process, if it has one."""
         live = caller.live
+        process = await self._supervision.show(live.session)
         now, window = self._store.clock.now(), self._settings.default_renewal_reject_window
         counts = session_views.Activity(live.counted + live.requests, live.last_activity)
-        return session_views.own(live.session, counts, now, window, live.agent.row.name)
+        return session_views.own(
+            live.session, counts, now, reject_window=window, agent_name=live.agent.row.name, process=process
+        )
 
     async def end_own(self, caller: Caller, origin: Origin) -> RevokedSession:
         """End the caller's own session.
@@ -237,48 +255,3 @@ class Sessions:
         """
         scope = Scope(session=caller.live.session.id)
         return await self._store.change(scope, partial(sessions.publish, body=body), origin)
-
-    async def renew(self, caller: Caller, session_id: str, origin: Origin) -> RenewedSession:
-        """Exchange the caller's token for the next generation, or hand out the answer that it lost.
-
-        Raises:
-            DaemonError: SESSION_RENEWAL_MISMATCH, RENEWAL_LIMIT_REACHED, SESSION_ABSOLUTE_LIFETIME_EXCEEDED,
-                RENEWAL_TOO_EARLY, RENEWAL_CONFLICT, and what the session check raises.
-        """
-        if caller.live.session.id != session_id:
-            raise DaemonError(SESSION_RENEWAL_MISMATCH)
-        if caller.previous:
-            return await self._lost_answer(caller)
-        settings, nonce = self._settings, os.urandom(NONCE_BYTES)
-        decide = partial(
-            renewal.renew,
-            presented=caller.digest,
-            retry_window=settings.renewal_retry_window,
-            reject_window=settings.default_renewal_reject_window,
-            mint=await self._mint(),
-            seal=lambda answer: seal(answer, caller.token, nonce),
-        )
-        try:
-            answer = await self._store.change(Scope(session=session_id, sealed_for=caller.digest), decide, origin)
-        except DaemonError as refusal:
-            if refusal.kind in {RENEWAL_LIMIT_REACHED, SESSION_ABSOLUTE_LIFETIME_EXCEEDED}:
-                await self._warn(caller, origin)
-            raise
-        return self._opened(answer, caller) if isinstance(answer, bytes) else answer
-
-    async def _warn(self, caller: Caller, origin: Origin) -> None:
-        """Tell the owner, once, that this session ends for good; the refusal itself wrote nothing."""
-        if caller.live.session.expiry_warned_at is None:
-            await self._store.change(Scope(session=caller.live.session.id), renewal.warn, origin)
-
-    async def _lost_answer(self, caller: Caller) -> RenewedSession:
-        sealed = await self._store.sealed_answer(caller.live.session.id)
-        if sealed is None or sealed.box is None or sealed.previous_token_hash != caller.digest:
-            raise DaemonError(RENEWAL_CONFLICT)
-        return self._opened(sealed.box, caller)
-
-    def _opened(self, box: bytes, caller: Caller) -> RenewedSession:
-        answer = unseal(box, caller.token, caller.live.session.id)
-        if answer is None:
-            raise DaemonError(RENEWAL_CONFLICT)
-        return answer

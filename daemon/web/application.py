@@ -3,11 +3,23 @@
 from litestar import Litestar, Router
 from litestar.middleware import DefineMiddleware
 
-from daemon.web.middleware.guards import OwnerGuard, SessionGuard
+from daemon.web.middleware.guards import EitherGuard, OwnerGuard, SessionGuard
 from daemon.web.middleware.rate import SessionRates
 from daemon.web.options import NoAutomaticOptions
 from daemon.web.problems import handle_exception
-from daemon.web.routes import admin, agents, channels, conversations, events, kill_switch, own, public, reject, sessions
+from daemon.web.routes import (
+    admin,
+    agents,
+    channels,
+    conversations,
+    events,
+    kill_switch,
+    own,
+    processes,
+    public,
+    reject,
+    sessions,
+)
 
 _OWNER = [
     *agents.HANDLERS,
@@ -17,6 +29,7 @@ _OWNER = [
     *channels.HANDLERS,
     *conversations.OF_OWNER,
     *events.OF_OWNER,
+    *processes.OF_OWNER,
 ]
 
 
@@ -36,6 +49,12 @@ def make_app(rates: SessionRates) -> Litestar:
                 route_handlers=[*own.HANDLERS, *conversations.OF_AGENT, *events.OF_AGENT],
                 middleware=[DefineMiddleware(SessionGuard, rates=rates)],
                 opt={"group": "agent"},
+            ),
+            Router(
+                "/",
+                route_handlers=processes.OF_EITHER,
+                middleware=[DefineMiddleware(EitherGuard, rates=rates)],
+                opt={"group": "either"},
             ),
         ],
         exception_handlers={Exception: handle_exception},

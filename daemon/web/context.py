@@ -17,8 +17,10 @@ from daemon.services.conversations import Conversations
 from daemon.services.kill_switch import KillSwitch
 from daemon.services.notifications import Notifications
 from daemon.services.owner import OwnerAuth
+from daemon.services.processes import Processes
 from daemon.services.sessions import Sessions
 from daemon.services.summary import DailySummary
+from daemon.services.tokens import Tokens
 from daemon.web.streams import Streams
 
 _KEY = "daemon"
@@ -31,6 +33,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     auth: SessionAuth
     agents: Agents
     sessions: Sessions
+    tokens: Tokens
+    processes: Processes
     conversations: Conversations
     audit: Audit
     admin: Admin

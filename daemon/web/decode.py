@@ -1,16 +1,18 @@
 """Bodies and queries: strict, and every problem at once."""
 
 import re
-from collections.abc import Sequence
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from collections.abc import Callable, Sequence
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 from litestar import Request
 
+from daemon.domain.body import ONE_LINE, Body, under
 from daemon.domain.errors import UNSUPPORTED_MEDIA_TYPE, DaemonError, invalid
 from daemon.domain.pages import MAX_CURSOR, MAX_LIMIT, Page, decode_cursor
-from daemon.domain.requests import ONE_LINE, Body, Empty
+from daemon.domain.requests import Empty
 from daemon.web.context import context
 
 B = TypeVar("B", bound=Body)
@@ -18,12 +20,23 @@ AnyRequest = Request[Any, Any, Any]
 
 _LINE = re.compile(ONE_LINE)
 _DECODERS: dict[type[Body], msgspec.json.Decoder[Any]] = {}
+_MOST_PARTS = 200
+"""Parts of a value that are each looked at."""
 
 
-async def body(request: AnyRequest, kind: type[B]) -> B:
+def _none(_: Any) -> list[tuple[str, str]]:
+    return []
+
+
+async def body(request: AnyRequest, kind: type[B], more: Callable[[B], list[tuple[str, str]]] = _none) -> B:
     """Return the request's body as `kind`.
 
     An empty body means `{}` where no field is required, as RFC 9110 leaves to the resource.
+
+    Args:
+        request: whose body it is.
+        kind: what it must be.
+        more: returns problems that only the machine can see, to be told with the others.
 
     Raises:
         DaemonError: VALIDATION_ERROR with every problem, UNSUPPORTED_MEDIA_TYPE.
@@ -38,7 +51,7 @@ async def body(request: AnyRequest, kind: type[B]) -> B:
             raise invalid(("", "this route takes no body"))
         raise DaemonError(UNSUPPORTED_MEDIA_TYPE)
     made = _decode(raw, kind)
-    if problems := made.problems():
+    if problems := [*made.problems(), *more(made)]:
         raise invalid(*problems)
     return made
 
@@ -88,6 +101,10 @@ def _all_problems(raw: bytes, kind: type[Body]) -> list[tuple[str, str]]:
         return [("", "the body is not valid JSON in UTF-8")]
     if not isinstance(value, dict):
         return [("", "the body must be a JSON object")]
+    return _problems_of(value, kind) or [("", "the body is not valid")]
+
+
+def _problems_of(value: dict[str, Any], kind: type[Body]) -> list[tuple[str, str]]:
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     found = [(name, "is not a known field") for name in value if name not in fields]
     good: dict[str, Any] = {}
@@ -99,11 +116,47 @@ def _all_problems(raw: bytes, kind: type[Body]) -> list[tuple[str, str]]:
         try:
             good[field.name] = msgspec.convert(value[name], field.type)
         except msgspec.ValidationError as problem:
-            found.append(_placed(name, str(problem)))
+            found += under(name, _problems_in(value[name], field.type)) or [_placed(name, str(problem))]
     missing = [field.name for field in fields.values() if field.required and field.name not in good]
     if not missing:
         found += kind(**good).problems()
-    return found or [("", "the body is not valid")]
+    return found
+
+
+def _problems_in(value: Any, kind: Any) -> list[tuple[str, str]]:
+    """Look at each part of an object or a list by itself; nothing: what is wrong is not one of its parts."""
+    part = _body_in(kind)
+    if part is not None and isinstance(value, dict):
+        return _problems_of(value, part)
+    if not _takes(kind, type(value)) or len(value) > _MOST_PARTS:
+        return []
+    parts: list[tuple[str, Any]]
+    if isinstance(value, dict):
+        parts = [(name, {name: one}) for name, one in value.items()]
+    else:
+        parts = [(str(number), [one]) for number, one in enumerate(value)]
+    return [(name, refusal) for name, one in parts if (refusal := _refusal(one, kind)) is not None]
+
+
+def _takes(kind: Any, container: type) -> bool:
+    """Return whether a field of this type may hold such a container."""
+    if get_origin(kind) in {Annotated, Union, UnionType}:
+        return any(_takes(one, container) for one in get_args(kind))
+    return get_origin(kind) is container
+
+
+def _refusal(value: Any, kind: Any) -> str | None:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as problem:
+        return _placed("", str(problem))[1]
+    return None
+
+
+def _body_in(kind: Any) -> type[Body] | None:
+    """Return the body that a field of this type holds, if it holds one."""
+    options = [kind, *get_args(kind)]
+    return next((one for one in options if isinstance(one, type) and issubclass(one, Body)), None)
 
 
 def _placed(name: str, message: str) -> tuple[str, str]:

@@ -4,10 +4,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from daemon.domain.body import Body
 from daemon.domain.errors import ErrorKind
-from daemon.domain.requests import Body
 
-Group = Literal["public", "owner", "agent", "link"]
+Group = Literal["public", "owner", "agent", "either", "link"]
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -43,6 +43,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         urgent: whether a lockout leaves the route open, at one attempt a second.
         html: whether the answer is a page for people.
         streams: whether the answer is a stream of Server-Sent Events, each with an `answer` as its data.
+        lines: whether the answer is such a stream of lines, or plain text.
     """
 
     summary: str
@@ -56,6 +57,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     urgent: bool = False
     html: bool = False
     streams: bool = False
+    lines: bool = False
 
     def __deepcopy__(self, _memo: object) -> "Operation":
         """Return this one, which nobody changes: Litestar copies every route, and would take longer for this alone."""

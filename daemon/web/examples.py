@@ -49,6 +49,13 @@ _BY_NAME: dict[str, Any] = {
     "model": "claude-sonnet-4-5",
     "userId": "user-7",
     "workspaceId": "search",
+    "command": "claude",
+    "workingDir": "/home/me/code/search",
+    "content": "Fix the failing test.",
+    "pid": 4711,
+    "rss": 268_435_456,
+    "cpu": 0.25,
+    "costUsd": 0.42,
 }
 
 
@@ -75,4 +82,4 @@ def _value(name: str, kind: Any) -> Any:
         return example(kind)
     if origin is dict:
         return {}
-    return {int: 1, bool: False, str: "…"}.get(kind)
+    return {int: 1, float: 0.5, bool: False, str: "…"}.get(kind)

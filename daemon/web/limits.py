@@ -1,5 +1,6 @@
 """What a single request, and all of them together, may take."""
 
+import re
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any
@@ -15,8 +16,10 @@ TRANSPORT = "daemon.transport"
 """Scope key of the connection's transport, to cut off a client that does not read."""
 EVENT_STREAM = b"text/event-stream"
 """The media type of Server-Sent Events (WHATWG HTML, section 9.2)."""
+PLAIN_TEXT = b"text/plain"
 EVENT_STREAM_PATHS = frozenset(("/v1/owner/events", "/v1/session/events"))
-"""What is answered as such."""
+_OUTPUT = re.compile(r"/v1/sessions/[^/]+/output")
+"""What is answered as such, and what may be."""
 LINK_PATH = "/reject/"
 """Where the reject links lead; what stands after it is a credential."""
 WINDOW = 60.0
@@ -112,7 +115,17 @@ def accepts(accept: bytes, path: str) -> bool:
     """
     if accepts_json(accept) or path.startswith(LINK_PATH):
         return True
-    return path.rstrip("/") in EVENT_STREAM_PATHS and accepts_events(accept)
+    path = path.rstrip("/")
+    if _OUTPUT.fullmatch(path):
+        return accepts_events(accept) or accepts_text(accept)
+    return path in EVENT_STREAM_PATHS and accepts_events(accept)
+
+
+@lru_cache(64)
+def accepts_text(accept: bytes) -> bool:
+    """Return whether an Accept header names plain text."""
+    ranges = _ranges(accept)
+    return ranges.get(PLAIN_TEXT, ranges.get(b"text/*", False))
 
 
 @lru_cache(64)

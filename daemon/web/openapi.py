@@ -9,12 +9,12 @@ from litestar.routes import HTTPRoute
 
 from daemon import __version__
 from daemon.domain import errors
+from daemon.domain.body import Body
 from daemon.domain.conversations import MAX_ID
 from daemon.domain.errors import DaemonError, ErrorKind
-from daemon.domain.requests import Body
 from daemon.web.describe import Group, Operation, Parameter
 from daemon.web.examples import example
-from daemon.web.limits import EVENT_STREAM
+from daemon.web.limits import EVENT_STREAM, PLAIN_TEXT
 from daemon.web.problems import MEDIA_TYPE, STATUS, ProblemDocument, render
 
 REF = "#/components/schemas/{name}"
@@ -45,26 +45,32 @@ _EVERYWHERE = (
     errors.SHUTTING_DOWN,
     errors.STORAGE_UNAVAILABLE,
 )
+_OWNER = (errors.INVALID_MASTER_PASSWORD, errors.MASTER_AUTH_LOCKED)
+_AGENT = (
+    errors.INVALID_TOKEN,
+    errors.TOKEN_EXPIRED,
+    errors.TOKEN_ROTATED,
+    errors.TOKEN_REUSED,
+    errors.SESSION_REVOKED,
+    errors.AGENT_SUSPENDED,
+    errors.SESSION_SUSPENDED,
+    errors.CONSTRAINT_VIOLATED,
+)
 _OF_GROUP: dict[Group, tuple[ErrorKind, ...]] = {
     "public": (),
     "link": (),
-    "owner": (errors.INVALID_MASTER_PASSWORD, errors.MASTER_AUTH_LOCKED),
-    "agent": (
-        errors.INVALID_TOKEN,
-        errors.TOKEN_EXPIRED,
-        errors.TOKEN_ROTATED,
-        errors.TOKEN_REUSED,
-        errors.SESSION_REVOKED,
-        errors.AGENT_SUSPENDED,
-        errors.SESSION_SUSPENDED,
-        errors.CONSTRAINT_VIOLATED,
-    ),
+    "owner": _OWNER,
+    "agent": _AGENT,
+    "either": (*_OWNER, *_AGENT),
 }
+_BY_OWNER: list[dict[str, list[str]]] = [{"masterPassword": []}, {"masterPasswordB64": []}, {"ownerTicket": []}]
+_BY_AGENT: list[dict[str, list[str]]] = [{"sessionToken": []}]
 _SECURITY: dict[Group, list[dict[str, list[str]]]] = {
     "public": [],
     "link": [],
-    "owner": [{"masterPassword": []}, {"masterPasswordB64": []}, {"ownerTicket": []}],
-    "agent": [{"sessionToken": []}],
+    "owner": _BY_OWNER,
+    "agent": _BY_AGENT,
+    "either": [*_BY_OWNER, *_BY_AGENT],
 }
 _SCHEMES = {
     "masterPassword": {"type": "apiKey", "in": "header", "name": "X-Master-Password"},
@@ -114,7 +120,7 @@ def build(app: Litestar) -> dict[str, Any]:
 def _operation(path: str, handler: HTTPRouteHandler, types: set[Any]) -> dict[str, Any]:
     described: Operation = handler.opt["describes"]
     group: Group = handler.opt["group"]
-    if described.answer is not None and not described.html:
+    if described.answer is not None and not (described.html or described.lines):
         types.add(described.answer)
     made: dict[str, Any] = {
         "operationId": handler.handler_name,
@@ -183,7 +189,22 @@ def _responses(described: Operation, group: Group, status: int, path: str) -> di
 def _content(described: Operation) -> dict[str, Any]:
     if described.html:
         return {"text/html": {"schema": {"type": "string"}, "example": "<!doctype html>…"}}
+    if described.lines:
+        return _LINES
     return _stream_content(described) if described.streams else _json_content(described)
+
+
+_LINES: dict[str, Any] = {
+    EVENT_STREAM.decode(): {
+        "schema": {
+            "type": "string",
+            "description": "Server-Sent Events; `id` is the byte offset after the line, `data` the line, `event` is "
+            "`json` or `text`, for a piece of a line over 1 MiB `piece`, for its last one `last-piece`.",
+        },
+        "example": 'id: 27\nevent: json\ndata: {"type":"system","a":"b"}\n\n',
+    },
+    PLAIN_TEXT.decode(): {"schema": {"type": "string"}, "example": "the bytes as they were written"},
+}
 
 
 def _json_content(described: Operation) -> dict[str, Any]:

@@ -2,16 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
-
-from daemon.domain.errors import RATE_LIMIT_EXCEEDED, SHUTTING_DOWN, DaemonError, invalid
+from daemon.domain import errors
+from daemon.domain.errors import RATE_LIMIT_EXCEEDED, DaemonError, invalid
 from daemon.domain.events import Event
 from daemon.domain.filters import EventFilter
 from daemon.services.audit import Audit
-from daemon.web.limits import EVENT_STREAM, TRANSPORT
+from daemon.web.open_stream import KEEP_ALIVE, NOT_ADMITTED, SHUTTING_DOWN, Admits, OpenStream, StreamLimits
 from daemon.web.ring import CHUNK, Ring, frame
 
 TICK_SECONDS = 0.5
@@ -19,37 +17,7 @@ TICK_SECONDS = 0.5
 
 _BATCH = 100
 """Events that are read from the database at once."""
-_GRACE = 0.4
-"""Seconds that a client has to take the end of its stream; with a tick before it that is less than one."""
 _RETRY_AFTER = 5
-_KEEP_ALIVE = b": keep-alive\n\n"
-_HEADERS = [(b"content-type", EVENT_STREAM), (b"connection", b"close")]
-_SHUTTING_DOWN = b": shutting down\n\n"
-_NOT_ADMITTED = b": no longer admitted\n\n"
-
-Admits = Callable[[], Awaitable[bool]]
-
-
-class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What streams may take.
-
-    Args:
-        keep_alive: seconds of silence after which a comment is sent.
-        send_seconds: how long a client may leave what was sent to it unread before it is cut off.
-        gather_seconds: how long events are gathered once some were sent, so that many share one write.
-        owner_streams: open at the same time.
-        session_streams: of one session, open at the same time.
-        ring_events: kept in memory for all owner streams together; a session's streams have a sixteenth of it.
-        ring_bytes: likewise.
-    """
-
-    keep_alive: float = 15.0
-    send_seconds: float = 30.0
-    gather_seconds: float = 0.1
-    owner_streams: int = 256
-    session_streams: int = 4
-    ring_events: int = 4_096
-    ring_bytes: int = 4 << 20
 
 
 class Streams:
@@ -73,6 +41,7 @@ class Streams:
         self._waking: asyncio.TimerHandle | None = None
         self._woken = 0.0
         self._closed = False
+        self._open: set[OpenStream] = set()
 
     def publish(self, event: Event) -> None:
         """Take an event after its commit; one that `tick` has already found in the rows is not new."""
@@ -109,29 +78,36 @@ class Streams:
             for stream in self._readers.get(key, ()):
                 stream.wake()
 
-    def open(self, stream: "Stream") -> Ring:
-        """Register a stream and return where its newest events are.
+    def enter(self, stream: OpenStream) -> None:
+        """Register a stream.
 
         Raises:
-            DaemonError: VALIDATION_ERROR, RATE_LIMIT_EXCEEDED, SHUTTING_DOWN.
+            DaemonError: RATE_LIMIT_EXCEEDED, SHUTTING_DOWN.
         """
         if self._closed:
-            raise DaemonError(SHUTTING_DOWN)
-        if stream.position > self.head:
-            raise invalid(("Last-Event-ID", f"must not be larger than the newest event's, {self.head}"))
-        key, limits = stream.session_id, self.limits
-        readers = self._readers.get(key, [])
-        if len(readers) >= (limits.owner_streams if key is None else limits.session_streams):
+            raise DaemonError(errors.SHUTTING_DOWN)
+        limit = self.limits.owner_streams if stream.group is None else self.limits.session_streams
+        if sum(one.group == stream.group for one in self._open) >= limit:
             raise DaemonError(RATE_LIMIT_EXCEEDED, "Too many event streams are open.", retry_after=_RETRY_AFTER)
+        self._open.add(stream)
+
+    def leave(self, stream: OpenStream) -> None:
+        """Forget a stream."""
+        self._open.discard(stream)
+
+    def show(self, stream: "Stream") -> Ring:
+        """Let a stream be woken for events, and return where the newest ones are."""
+        key = stream.session_id
+        readers = self._readers.get(key, [])
         if not readers:
             share = 1 if key is None else 16
-            events, size = limits.ring_events // share, limits.ring_bytes // share
+            events, size = self.limits.ring_events // share, self.limits.ring_bytes // share
             self._readers[key], self._rings[key] = readers, Ring(self.head, events=events, size=size)
         readers.append(stream)
         return self._rings[key]
 
-    def close(self, stream: "Stream") -> None:
-        """Forget a stream."""
+    def hide(self, stream: "Stream") -> None:
+        """Wake a stream no more."""
         readers = self._readers[stream.session_id]
         readers.remove(stream)
         if not readers:
@@ -139,12 +115,12 @@ class Streams:
 
     async def tick(self) -> None:
         """Look at every stream: is it stuck, silent, still admitted? To be called every `TICK_SECONDS`."""
-        if not self._readers:
+        if not self._open:
             return
         head = await self.audit.head()
         if head.seq > self.head:
             self._restart(head.seq)
-        streams = [stream for readers in self._readers.values() for stream in readers]
+        streams = list(self._open)
         now = asyncio.get_running_loop().time()
         for stream in streams:
             stream.look(now)
@@ -153,33 +129,33 @@ class Streams:
             with contextlib.suppress(DaemonError):
                 if await stream.admits():
                     continue
-            stream.end(_NOT_ADMITTED)
+            stream.end(NOT_ADMITTED)
 
     def end_sessions(self) -> None:
         """End the streams of all sessions, each after its last event."""
-        for key, readers in self._readers.items():
-            for stream in readers if key is not None else ():
-                stream.end(_NOT_ADMITTED)
+        for stream in self._open:
+            if stream.group is not None:
+                stream.end(NOT_ADMITTED)
 
     def end_owners(self) -> None:
         """End the streams of the owner, each after its last event: who opened one need not be the owner any more."""
-        for stream in self._readers.get(None, ()):
-            stream.end(_NOT_ADMITTED)
+        for stream in self._open:
+            if stream.group is None:
+                stream.end(NOT_ADMITTED)
 
     def shut_down(self) -> None:
         """End every stream at once, and open none any more."""
         self._closed = True
-        for readers in self._readers.values():
-            for stream in readers:
-                stream.end(_SHUTTING_DOWN)
+        for stream in self._open:
+            stream.end(SHUTTING_DOWN)
 
     def kept(self) -> int:
         """Return the bytes of events that are in memory."""
         return sum(ring.bytes for ring in self._rings.values())
 
 
-class Stream:
-    """One open stream: an ASGI application that sends events until it is ended or its client goes.
+class Stream(OpenStream):
+    """An open stream of events.
 
     Args:
         hub: where events come from.
@@ -189,44 +165,31 @@ class Stream:
     """
 
     def __init__(self, hub: Streams, position: int | None, *, session_id: str | None, admits: Admits) -> None:
+        super().__init__(hub, session_id, admits)
         self.position = hub.head if position is None else position
         self.session_id = session_id
-        self.admits = admits
         self._hub = hub
-        self._news = asyncio.Event()
-        self._last_words: bytes | None = None
-        self._gone = False
-        self._silent = False
-        self._sent = asyncio.get_running_loop().time()
-        # From the beginning: the answers before this one on the connection may be unread too.
-        self._sending = True
         self._ring: Ring
-        self._transport: asyncio.WriteTransport
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer the request (ASGI 3); raises as `Streams.open` before anything was sent."""
-        self._transport = scope[TRANSPORT]
-        self._ring = self._hub.open(self)
-        listening = asyncio.create_task(self._listen(receive))
-        try:
-            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            # The id lets a client that has seen no event yet resume without a gap.
-            await self._send(send, b": connected\nretry: 1000\nid: %d\n\n" % self.position)
-            await self._pump(send)
-            await send({"type": "http.response.body", "body": self._last_words or b""})
-        finally:
-            listening.cancel()
-            self._hub.close(self)
+    def enter(self) -> None:
+        """Register, and find where its newest events are."""
+        if self.position > self._hub.head:
+            raise invalid(("Last-Event-ID", f"must not be larger than the newest event's, {self._hub.head}"))
+        super().enter()
+        self._ring = self._hub.show(self)
 
-    async def _listen(self, receive: Any) -> None:
-        """Stop when the client hangs up."""
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._gone = True
-        self.wake()
+    def leave(self) -> None:
+        """Let go of everything."""
+        self._hub.hide(self)
+        super().leave()
 
-    async def _pump(self, send: Any) -> None:
-        while not self._gone and self._last_words is not _SHUTTING_DOWN:
+    def greeting(self) -> bytes:
+        """Return the id that lets a client that has seen no event yet resume without a gap."""
+        return b": connected\nretry: 1000\nid: %d\n\n" % self.position
+
+    async def pump(self, send: Any) -> None:
+        """Send events, the last ones too when the stream is ending."""
+        while not self._gone and self._last_words is not SHUTTING_DOWN:
             self._news.clear()
             ending = self._last_words is not None
             chunk = await self._next(ending=ending)
@@ -237,7 +200,7 @@ class Stream:
             elif ending:
                 return
             elif self._silent:
-                await self._send(send, _KEEP_ALIVE)
+                await self._send(send, KEEP_ALIVE)
             else:
                 await self._news.wait()
 
@@ -271,35 +234,3 @@ class Stream:
         if len(frames) == len(events) < _BATCH:
             self.position = max(self.position, head)
         return b"".join(frames)
-
-    async def _send(self, send: Any, body: bytes) -> None:
-        """Send, which waits for as long as the client leaves too much unread."""
-        loop = asyncio.get_running_loop()
-        self._sent, self._silent, self._sending = loop.time(), False, True
-        await send({"type": "http.response.body", "body": body, "more_body": True})
-        self._sent, self._sending = loop.time(), False
-
-    def wake(self) -> None:
-        """Let the stream look for events."""
-        self._news.set()
-
-    def look(self, now: float) -> None:
-        """Cut the client off if it does not read; keep a silent connection alive.
-
-        Args:
-            now: the event loop's time.
-        """
-        limits = self._hub.limits
-        if self._sending and now - self._sent >= limits.send_seconds:
-            self._transport.abort()
-        elif not self._sending and now - self._sent >= limits.keep_alive:
-            self._silent = True
-            self.wake()
-
-    def end(self, last_words: bytes) -> None:
-        """End the stream with a comment; a client that does not take it in time is cut off."""
-        if self._last_words is None:
-            self._last_words = last_words
-            # Even after the last byte was handed over: a stop must not wait for a client that leaves it unread.
-            asyncio.get_running_loop().call_later(_GRACE, self._transport.abort)
-            self.wake()

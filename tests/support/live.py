@@ -13,7 +13,9 @@ from daemon import config
 from daemon.domain.clock import DomainClock
 from daemon.home import Home
 from daemon.running import Daemon
-from daemon.web.streams import StreamLimits
+from daemon.supervising import Surroundings
+from daemon.supervision.house import Grace
+from daemon.web.open_stream import StreamLimits
 from tests.support import engines
 from tests.support.homes import prepare
 
@@ -24,6 +26,8 @@ CHEAP = {
     "DAEMON_SERVER_PORT": "0",
 }
 START = 1_800_000_000
+QUICK = Grace(end_of_input=0.4, terminate=0.4, processor=1.5)
+"""Grace for processes that do not end by themselves: most tests wait for it."""
 
 
 class FakeTime:
@@ -81,7 +85,8 @@ class LiveDaemon:
             clock = MovedClock(lambda: self.time.wall, lambda: self.time.mono)
             loaded = config.load(self.root, self._env, {})
             self.loop = asyncio.get_running_loop()
-            self.daemon = Daemon(self.home, loaded, password=PASSWORD, clock=clock, stream_limits=self._streams)
+            surroundings = Surroundings(stream_limits=self._streams or StreamLimits(), grace=QUICK)
+            self.daemon = Daemon(self.home, loaded, password=PASSWORD, clock=clock, surroundings=surroundings)
             try:
                 await self.daemon.start()
             except BaseException as error:

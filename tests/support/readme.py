@@ -30,7 +30,13 @@ def routes() -> str:
     """Return the routes as a table."""
     paths = build(make_app(SessionRates(0, DomainClock(lambda: 0.0, lambda: 0.0))))["paths"]
     rows = ["| route | guarded by | what it does |", "|---|---|---|"]
-    guards = {"public": "–", "owner": "owner", "link": "the link's token", "agent": "session token"}
+    guards = {
+        "public": "–",
+        "owner": "owner",
+        "link": "the link's token",
+        "agent": "session token",
+        "either": "owner, or this session's own token",
+    }
     for path, methods in paths.items():
         for method, operation in methods.items():
             guard = guards[operation["tags"][0]]

@@ -41,7 +41,7 @@ class World:
         live.time.advance(300)
         self.revoked = live.new_session(agent)
         live.owner.delete(f"/v1/sessions/{self.revoked['id']}")
-        self.session = live.new_session(agent)
+        self.session, self.other = live.new_session(agent), live.new_session(agent)
         live.agent(self.session["token"]).get("/v1/session")
         self.agent = agent
         self.ticket = live.owner.post("/v1/owner/login").json()["ticket"]
@@ -59,7 +59,7 @@ class World:
     def tables(self) -> list[Any]:
         self.live.call(lambda daemon: daemon.parts.store.flush())
         names = ("agents", "sessions", "conversations", "key_value_store", "idempotency_keys")
-        names += ("notification_channels", "answers")
+        names += ("notification_channels", "answers", "processes", "turns")
         return [self.live.query(f"SELECT * FROM {name} ORDER BY 1") for name in names]
 
 
@@ -84,7 +84,21 @@ def credentials(world: World) -> dict[str, dict[str, str]]:
     }
 
 
-ACCEPTED = {"owner": {"ticket", "password"}, "agent": {"session token"}}
+ACCEPTED = {
+    "owner": {"ticket", "password"},
+    "agent": {"session token"},
+    "either": {"ticket", "password", "session token"},
+}
+SESSION_TOKENS = {"expired token": "TOKEN_EXPIRED", "revoked token": "SESSION_REVOKED", "forged": "INVALID_TOKEN"}
+
+
+def code_of_refusal(group: str, credential: str) -> str:
+    """Return what a guard answers to a credential that it does not accept."""
+    if group == "agent":
+        return SESSION_TOKENS.get(credential, "INVALID_TOKEN")
+    if group == "either":
+        return SESSION_TOKENS.get(credential, "INVALID_MASTER_PASSWORD")
+    return "INVALID_MASTER_PASSWORD"
 
 
 @pytest.mark.parametrize(("method", "path", "handler"), ROUTES, ids=IDS)
@@ -103,10 +117,66 @@ def test_every_route_has_a_group_and_refuses_every_other_credential(
             assert answer.status_code == 401, (name, target, answer.text)
             assert answer.headers["WWW-Authenticate"]
             assert answer.headers["Content-Type"] == "application/problem+json"
-            expired = {"expired token": "TOKEN_EXPIRED", "revoked token": "SESSION_REVOKED"}
-            wanted = expired.get(name, "INVALID_TOKEN") if group == "agent" else "INVALID_MASTER_PASSWORD"
-            assert answer.json()["code"] == wanted, name
+            assert answer.json()["code"] == code_of_refusal(group, name), name
     assert world.tables() == before
+
+
+OF_EITHER = [entry for entry in ROUTES if entry[2].opt["group"] == "either"]
+CONTENT = {"POST": {"content": "next"}, "GET": None}
+
+
+def test_messages_and_output_are_for_the_owner_and_for_the_sessions_own_token() -> None:
+    assert set(ids(OF_EITHER)) == {"GET /v1/sessions/{session_id}/output", "POST /v1/sessions/{session_id}/messages"}
+    (kill,) = [handler for _, path, handler in ROUTES if path == "/v1/sessions/{session_id}/kill"]
+    assert kill.opt["group"] == "owner"
+
+
+@pytest.mark.parametrize(("method", "path", "handler"), OF_EITHER, ids=ids(OF_EITHER))
+def test_a_route_for_either_answers_the_owner_and_the_paths_own_session_and_hides_every_other(
+    world: World, method: str, path: str, handler: Any
+) -> None:
+    def code(headers: dict[str, str], session_id: str) -> tuple[int, str]:
+        target = path.replace("{session_id}", session_id)
+        answer = world.live.anonymous.request(method, target, headers=headers, json=CONTENT[method])
+        return answer.status_code, answer.json()["code"]
+
+    own, elsewhere, nowhere = world.session["id"], world.other["id"], UNKNOWN
+    without, hidden = (409, "INVALID_STATE_TRANSITION"), (404, "SESSION_NOT_FOUND")
+    sent = credentials(world)
+    for name in ("ticket", "password"):
+        assert [code(sent[name], one) for one in (own, elsewhere, nowhere)] == [without, without, hidden], name
+        assert code({**sent["session token"], **sent["password"]}, elsewhere) == without
+    assert [code(sent["session token"], one) for one in (own, elsewhere, nowhere)] == [without, hidden, hidden]
+    assert code(sent["session token"], own.upper()) == without
+    assert code(sent["session token"], "x" * 36) == code(sent["password"], "x" * 36) == (400, "VALIDATION_ERROR")
+    wrong = {**sent["session token"], "X-Master-Password": "not the password"}
+    assert code(wrong, own) == (401, "INVALID_MASTER_PASSWORD")
+
+
+@pytest.mark.parametrize(("method", "path", "handler"), OF_EITHER, ids=ids(OF_EITHER))
+def test_a_route_for_either_holds_an_agent_to_its_constraints_and_its_rate(
+    launch: Callable[..., LiveDaemon], method: str, path: str, handler: Any
+) -> None:
+    live = launch(DAEMON_SERVER_SESSION_RPM="2")
+    operation = handler.opt["operation"]
+    agent = live.new_agent()
+    may, may_not = (
+        live.new_session(agent, constraints={"allowedOperations": [allowed]}) for allowed in (operation, "session.*")
+    )
+
+    def ask(client: httpx.Client, made: dict[str, Any]) -> tuple[int, str]:
+        answer = client.request(method, path.replace("{session_id}", made["id"]), json=CONTENT[method])
+        return answer.status_code, answer.json()["code"]
+
+    without = (409, "INVALID_STATE_TRANSITION")
+    assert ask(live.agent(may_not["token"]), may_not) == (403, "CONSTRAINT_VIOLATED")
+    assert ask(live.owner, may_not) == without
+    assert [ask(live.agent(may["token"]), may) for _ in range(3)] == [
+        without,
+        without,
+        (429, "RATE_LIMIT_EXCEEDED"),
+    ]
+    assert [ask(live.owner, may) for _ in range(3)] == [without] * 3
 
 
 @pytest.mark.parametrize(("method", "path", "handler"), ROUTES, ids=IDS)
@@ -174,12 +244,12 @@ def _headers(world: World, handler: Any) -> dict[str, str]:
     group = handler.opt["group"]
     if group in {"public", "link"}:
         return {}
-    return credentials(world)["password" if group == "owner" else "session token"]
+    return credentials(world)["session token" if group == "agent" else "password"]
 
 
 @pytest.mark.parametrize("bad", ["x", UNKNOWN[:-1], UNKNOWN + "0", "%00", "%F0%9F", "0" * 36])
 def test_a_malformed_id_is_400_or_404_after_authentication(world: World, bad: str) -> None:
-    for path in ("/v1/agents/{}", "/v1/sessions/{}"):
+    for path in ("/v1/agents/{}", "/v1/sessions/{}", "/v1/sessions/{}/output"):
         assert world.live.anonymous.get(path.format(bad)).status_code in {401, 404}
         answer = world.live.owner.get(path.format(bad))
         assert answer.status_code in {400, 404}

@@ -16,7 +16,7 @@ from daemon.domain.changes import Outcome, Scope
 from daemon.domain.events import SYSTEM, Event
 from daemon.domain.facts.agents import AgentReport
 from daemon.domain.facts.sessions import SessionUpdated
-from daemon.web.streams import StreamLimits
+from daemon.web.open_stream import StreamLimits
 from tests.support.daemon_process import PASSWORD, DaemonProcess, wait_for
 from tests.support.live import LiveDaemon
 from tests.support.streams import Follower

@@ -5,8 +5,9 @@ import binascii
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from daemon.domain.errors import INVALID_MASTER_PASSWORD, INVALID_TOKEN, DaemonError, invalid
+from daemon.domain.errors import INVALID_MASTER_PASSWORD, INVALID_TOKEN, SESSION_NOT_FOUND, DaemonError, invalid
 from daemon.domain.events import Origin
+from daemon.domain.ids import parse_id
 from daemon.domain.tokens import PREFIX, TICKET_PREFIX, bearer
 from daemon.web.context import RequestContext, context
 from daemon.web.middleware.rate import SessionRates
@@ -115,4 +116,38 @@ class SessionGuard:
         about.session_id, about.agent_id, about.caller = session.id, session.agent_id, caller
         described = scope["route_handler"].opt["describes"]
         self._rates.take(session.id, about, operation, described.per_minute)
+        await self._app(scope, receive, send)
+
+
+class EitherGuard:
+    """Admits the owner, and the agent whose own session the path names; who sends a session token is the agent.
+
+    Args:
+        app: the rest of the group.
+        rates: counts each session's requests.
+    """
+
+    def __init__(self, app: App, rates: SessionRates) -> None:
+        self._owner = OwnerGuard(app)
+        self._agent = SessionGuard(_OwnSession(app), rates)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Check, then go on.
+
+        Raises:
+            DaemonError: as the two guards do; SESSION_NOT_FOUND where the path names another session.
+        """
+        header = _credential(scope, b"authorization")
+        by_agent = header is not None and bearer(header, PREFIX) is not None and _password(scope) is None
+        await (self._agent if by_agent else self._owner)(scope, receive, send)
+
+
+class _OwnSession:
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        # An agent learns nothing of other sessions, not even that they exist.
+        if parse_id(scope["path_params"]["session_id"]) != context(scope).session_id:
+            raise DaemonError(SESSION_NOT_FOUND)
         await self._app(scope, receive, send)

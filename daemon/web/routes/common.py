@@ -8,14 +8,16 @@ from litestar import Request
 from litestar.response import Response
 from litestar.types import ASGIApp
 
-from daemon.domain.errors import INTERNAL_ERROR, DaemonError
+from daemon.domain.errors import INTERNAL_ERROR, INVALID_MASTER_PASSWORD, DaemonError, invalid
 from daemon.domain.events import Origin
 from daemon.domain.ids import parse_id
 from daemon.domain.pages import Listing
 from daemon.services.caller import Caller
 from daemon.web.context import RequestContext, context
+from daemon.web.open_stream import Admits
 
 T = TypeVar("T")
+MAX_EVENT_ID = 2**53 - 1
 AnyRequest = Request[Any, Any, Any]
 _encode = msgspec.json.Encoder().encode
 
@@ -50,8 +52,19 @@ def path_id(request: AnyRequest, name: str) -> str:
 
 def encoded(content: Any, status: int) -> ASGIApp:
     """Answer `content` as JSON, for routes that are called all the time: `Response` costs more than what they do."""
-    body = _encode(content)
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    return answered(_encode(content), status, b"application/json")
+
+
+def answered(body: bytes, status: int, media_type: bytes, *more: tuple[bytes, bytes]) -> ASGIApp:
+    """Answer bytes as they are.
+
+    Args:
+        body: the whole of it.
+        status: of the answer.
+        media_type: of the body.
+        more: further headers, names in lower case.
+    """
+    headers = [(b"content-type", media_type), (b"content-length", b"%d" % len(body)), *more]
 
     async def answer(_scope: Any, _receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -72,3 +85,37 @@ def linked(request: AnyRequest, content: T, name: str, value: str | None) -> Res
         kept = [(key, text) for key, text in sorted(request.query_params.multi_items()) if key != name]
         headers["link"] = f'<{request.scope["path"]}?{urlencode([*kept, (name, value)])}>; rel="next"'
     return Response(content, headers=headers)
+
+
+def last_event_id(request: AnyRequest) -> int | None:
+    """Return the position after which a client that lost its stream goes on; None: it had none.
+
+    Raises:
+        DaemonError: VALIDATION_ERROR.
+    """
+    sent = request.headers.getall("last-event-id", [])
+    if not sent:
+        return None
+    text = sent[0]
+    if len(sent) > 1 or not (text.isascii() and text.isdecimal()) or len(text) > 16 or int(text) > MAX_EVENT_ID:
+        raise invalid(("Last-Event-ID", f"must be sent once, as a whole number from 0 to {MAX_EVENT_ID}"))
+    return int(text)
+
+
+def owner_admits(request: AnyRequest) -> Admits:
+    """Return what says whether who opened a stream as the owner still is; one opened with a ticket ends with it."""
+    services, ticket = about(request).services, about(request).ticket
+    changes = services.owner.changes
+
+    async def admits() -> bool:
+        try:
+            if ticket is None:
+                await services.owner.refresh()
+                return services.owner.changes == changes
+            await services.owner.check_ticket(ticket)
+        except DaemonError as error:
+            # Others who guess passwords must not end the owner's view of it.
+            return error.kind is not INVALID_MASTER_PASSWORD
+        return True
+
+    return admits

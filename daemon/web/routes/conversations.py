@@ -8,6 +8,7 @@ from litestar import delete, get, post, put
 from litestar.response import Response
 from litestar.types import ASGIApp
 
+from daemon.domain.body import MAX_MODEL
 from daemon.domain.conversation_views import (
     BoundConversation,
     ConversationsOverview,
@@ -18,7 +19,7 @@ from daemon.domain.conversations import check_id
 from daemon.domain.errors import CONVERSATION_CONFLICT, CONVERSATION_NOT_FOUND, invalid
 from daemon.domain.filters import ConversationFilter
 from daemon.domain.ids import parse_id
-from daemon.domain.requests import MAX_MODEL, BindConversation, RebindConversation
+from daemon.domain.requests import BindConversation, RebindConversation
 from daemon.web.decode import Query, body, no_body
 from daemon.web.describe import PAGE, a_label, an_id, described
 from daemon.web.routes.common import AnyRequest, about, caller, encoded, linked, origin, paged

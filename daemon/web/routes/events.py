@@ -2,18 +2,16 @@
 
 from litestar import get
 
-from daemon.domain.errors import INVALID_MASTER_PASSWORD, DaemonError, invalid
 from daemon.domain.events import Event
 from daemon.web.decode import Query, no_body
 from daemon.web.describe import Parameter, described
-from daemon.web.routes.common import AnyRequest, about, caller
+from daemon.web.routes.common import MAX_EVENT_ID, AnyRequest, about, caller, last_event_id, owner_admits
 from daemon.web.streams import Stream
 
-_MAX_SEQ = 2**53 - 1
 _LAST = Parameter(
     "Last-Event-ID",
     "Go on after the event with this sequence number; without it, with what happens from now on.",
-    {"type": "integer", "minimum": 0, "maximum": _MAX_SEQ},
+    {"type": "integer", "minimum": 0, "maximum": MAX_EVENT_ID},
     place="header",
 )
 
@@ -26,13 +24,7 @@ async def _last_seen(request: AnyRequest) -> int | None:
     """
     await no_body(request)
     Query(request).close()
-    sent = request.headers.getall("last-event-id", [])
-    if not sent:
-        return None
-    text = sent[0]
-    if len(sent) > 1 or not (text.isascii() and text.isdecimal()) or len(text) > 16 or int(text) > _MAX_SEQ:
-        raise invalid(("Last-Event-ID", f"must be sent once, as a whole number from 0 to {_MAX_SEQ}"))
-    return int(text)
+    return last_event_id(request)
 
 
 @get(
@@ -42,21 +34,8 @@ async def _last_seen(request: AnyRequest) -> int | None:
 async def stream_events(request: AnyRequest) -> Stream:
     """Stream every event; a stream that was opened with a ticket ends with the ticket."""
     position = await _last_seen(request)
-    services, ticket = about(request).services, about(request).ticket
-    changes = services.owner.changes
-
-    async def admits() -> bool:
-        try:
-            if ticket is None:
-                await services.owner.refresh()
-                return services.owner.changes == changes
-            await services.owner.check_ticket(ticket)
-        except DaemonError as error:
-            # Others who guess passwords must not end the owner's view of it.
-            return error.kind is not INVALID_MASTER_PASSWORD
-        return True
-
-    return Stream(services.streams, position, session_id=None, admits=admits)
+    streams = about(request).services.streams
+    return Stream(streams, position, session_id=None, admits=owner_admits(request))
 
 
 @get(

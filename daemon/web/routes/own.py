@@ -29,14 +29,14 @@ async def renew_session(request: AnyRequest) -> RenewedSession:
     """Exchange the token for the next generation."""
     session_id = path_id(request, "session_id")
     await no_body(request)
-    return await about(request).services.sessions.renew(caller(request), session_id, origin(request))
+    return await about(request).services.tokens.renew(caller(request), session_id, origin(request))
 
 
 @get("/v1/session", opt=described("Who am I?", OwnSession, allows="session.read"))
 async def show_own_session(request: AnyRequest) -> OwnSession:
     """Show the session whose token was sent."""
     await no_body(request)
-    return about(request).services.sessions.own(caller(request))
+    return await about(request).services.sessions.own(caller(request))
 
 
 @delete(

@@ -41,6 +41,7 @@ _CREATE = (
     errors.AGENT_TERMINATED,
     errors.IDEMPOTENCY_CONFLICT,
     errors.SESSION_LIMIT_EXCEEDED,
+    errors.PROCESS_LIMIT_EXCEEDED,
 )
 
 
@@ -53,7 +54,7 @@ _CREATE = (
 async def create_session(request: AnyRequest) -> CreatedSession:
     """Make a session; its token is shown this once."""
     seen = about(request)
-    asked = await body(request, CreateSession)
+    asked = await body(request, CreateSession, seen.services.processes.problems)
     asked = msgspec.structs.replace(asked, agent_id=parse_id(asked.agent_id, "agentId"))
     key = _idempotency_key(request)
     return await seen.services.sessions.create(
@@ -131,7 +132,7 @@ async def show_session(request: AnyRequest) -> SessionDetail:
 
 @patch(
     "/v1/sessions/{session_id:str}",
-    opt=described("Change a session", SessionDetail, body=PatchSession, errors=_ACTIVE),
+    opt=described("Change a session", SessionDetail, body=PatchSession, errors=(*_ACTIVE, errors.SESSION_BUSY)),
 )
 async def patch_session(request: AnyRequest) -> SessionDetail:
     """Change the attributes that the body names."""
@@ -162,7 +163,7 @@ async def rotate_session(request: AnyRequest) -> RotatedSession:
     """Replace the token; the new one is shown this once."""
     session_id = path_id(request, "session_id")
     await no_body(request)
-    return await about(request).services.sessions.rotate(session_id, origin(request))
+    return await about(request).services.tokens.rotate(session_id, origin(request))
 
 
 @post(
@@ -197,7 +198,12 @@ async def suspend_session(request: AnyRequest) -> SessionDetail:
 @post(
     "/v1/sessions/{session_id:str}/resume",
     status_code=200,
-    opt=described("Accept a suspended session's token again", SessionDetail, body=WithReason, errors=_ACTIVE),
+    opt=described(
+        "Accept a suspended session's token again, or let a process that failed begin again",
+        SessionDetail,
+        body=WithReason,
+        errors=(*_ACTIVE, errors.AGENT_NOT_ACTIVE, errors.PROCESS_LIMIT_EXCEEDED),
+    ),
 )
 async def resume_session(request: AnyRequest) -> SessionDetail:
     """Accept the token again."""

@@ -1,0 +1,88 @@
+"""Tokens that lie in their session's file before anybody can need them: staged, committed, then published."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from weakref import WeakValueDictionary
+
+from daemon.domain.errors import RENEWAL_CONFLICT, DaemonError
+from daemon.domain.rows import Session
+from daemon.domain.sessions import Mint
+from daemon.services.ports import TokenFiles
+from daemon.services.signing import Signing
+
+T = TypeVar("T")
+
+_ATTEMPTS = 5
+
+
+class _StaleError(DaemonError):
+    """The transaction's moment, or the session, is not what the token was made for."""
+
+    def __init__(self) -> None:
+        super().__init__(RENEWAL_CONFLICT)
+
+
+class Staging:
+    """Makes a token before the transaction that needs it, so that a crash between the two loses neither.
+
+    Args:
+        signing: makes tokens.
+        files: where the processes of sessions find theirs.
+    """
+
+    def __init__(self, signing: Signing, files: TokenFiles) -> None:
+        self._signing = signing
+        self._files = files
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def run(
+        self,
+        session_id: str,
+        foreseen: Callable[[str], Awaitable[Session | None]],
+        attempt: Callable[[Mint], Awaitable[T]],
+    ) -> T:
+        """Stage a token, run the transaction that makes it the current one, and publish it.
+
+        Args:
+            session_id: whose token.
+            foreseen: returns the session as the transaction will make it if it runs now; None: there is none.
+            attempt: runs the transaction with a mint.
+
+        Raises:
+            DaemonError: what the transaction raises; RENEWAL_CONFLICT where the session changes all the time.
+        """
+        # What one stages the other must not write over before it is committed.
+        async with self._locks.setdefault(session_id, asyncio.Lock()):
+            return await self._run(session_id, foreseen, attempt)
+
+    async def _run(
+        self,
+        session_id: str,
+        foreseen: Callable[[str], Awaitable[Session | None]],
+        attempt: Callable[[Mint], Awaitable[T]],
+    ) -> T:
+        for _ in range(_ATTEMPTS):
+            expected = await foreseen(session_id)
+            if expected is None:
+                break
+            signer = await self._signing.signer()
+            token, digest = signer.sign(expected, os.urandom(16).hex())
+            try:
+                answer = await self._attempt(expected, token, digest, attempt)
+            except _StaleError:
+                continue
+            await asyncio.to_thread(self._files.settle, session_id, digest)
+            return answer
+        raise DaemonError(RENEWAL_CONFLICT)
+
+    async def _attempt(self, expected: Session, token: str, digest: str, attempt: Callable[[Mint], Awaitable[T]]) -> T:
+        await asyncio.to_thread(self._files.stage, expected.id, token)
+
+        def mint(session: Session) -> tuple[str, str]:
+            if (session.generation, session.expires_at) != (expected.generation, expected.expires_at):
+                raise _StaleError
+            return token, digest
+
+        return await attempt(mint)
