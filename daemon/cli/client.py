@@ -9,12 +9,11 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from daemon.cli import base
+from daemon.cli.connection import Address, locator
+from daemon.cli.connection import connection as open_to
 from daemon.cli.credentials import TICKET, Credential, Owner
-from daemon.cli.failure import FAILED, NOT_AUTHENTICATED, Failure, NotRunning, Passing
+from daemon.cli.failure import FAILED, NOT_AUTHENTICATED, USAGE, Failure, NotRunning, Passing
 from daemon.cli.output import note, one_line
-from daemon.home import Home, HomeError
-from daemon.lock import lock_holder, read_info
 
 T = TypeVar("T")
 Sender = Literal["cli", "run"]
@@ -24,13 +23,6 @@ PAGE = 200
 _BODY_LIMIT = 64 * 1024 * 1024
 _TIMEOUT = 30.0
 """Seconds: a password may wait for others to be verified."""
-
-
-class Address(msgspec.Struct, frozen=True):
-    """Where a daemon is: its URL, and its socket, which is preferred."""
-
-    url: str
-    socket: str | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -64,45 +56,7 @@ class Problem(msgspec.Struct, frozen=True):
     detail: str
     hint: str | None = None
     retryable: bool = False
-
-
-def running_daemon(home: Home) -> Address:
-    """Return the address of the daemon that holds the home's lock: nobody else shall get the password.
-
-    Raises:
-        NotRunning: nobody holds it.
-        Failure: the daemon is not ready, or the home cannot be used.
-    """
-    try:
-        holder = lock_holder(home)
-    except HomeError as error:
-        raise Failure(str(error)) from None
-    if holder is None:
-        raise NotRunning(f"The daemon is not running in {home.root}", hint="start it: daemon start --detach")
-    info = read_info(home)
-    if info is None or info.pid != holder:
-        raise Passing(f"The daemon (pid {holder}) is starting or stopping", hint="try again in a moment")
-    return Address(info.url, info.socket)
-
-
-def address() -> Address:
-    """Return where this call's daemon is: `--url`, else DAEMON_URL, else the home's own; raises as `running_daemon`."""
-    if url := base.url():
-        return Address(url)
-    return running_daemon(base.home())
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+    details: dict[str, Any] | None = None
 
 
 class Client:
@@ -123,7 +77,7 @@ class Client:
         owner: Owner | None = None,
         timeout: float = _TIMEOUT,
     ) -> None:
-        self.at = at or address()
+        self.at = at or locator()()
         self._sender = sender
         self._owner = owner or Owner()
         self._timeout = timeout
@@ -161,7 +115,7 @@ class Client:
 
     def send(self, method: str, target: str, body: object, headers: dict[str, str]) -> Answer:
         """Send one request and return whatever is answered; raises Failure where nothing is."""
-        data = None if body is None else msgspec.json.encode(body)
+        data = None if body is None else _encoded(body)
         sent = {"Accept": "application/json", **headers}
         if data is not None:
             sent["Content-Type"] = "application/json"
@@ -200,7 +154,7 @@ class Client:
         where = self.at.socket or self.at.url
         connection = None
         try:
-            connection = self._connection()
+            connection = open_to(self.at, self._timeout)
             sent = {"X-Daemon-Client": self._sender, "Connection": "close", **headers}
             # A refusal comes, and the connection ends, before the body is taken: then there is an answer to read.
             with suppress(BrokenPipeError, ConnectionResetError):
@@ -218,22 +172,6 @@ class Client:
         finally:
             if connection is not None:
                 connection.close()
-
-    def _connection(self) -> http.client.HTTPConnection:
-        if self.at.socket:
-            return _UnixConnection(self.at.socket, self._timeout)
-        kinds: dict[str, type[http.client.HTTPConnection]] = {
-            "http": http.client.HTTPConnection,
-            "https": http.client.HTTPSConnection,
-        }
-        try:
-            parts = urllib.parse.urlsplit(self.at.url)
-            kind, host, port = kinds[parts.scheme], parts.hostname or "", parts.port
-        except (KeyError, ValueError):
-            host = ""
-        if not host or parts.path or parts.query or not host.isascii():
-            raise Failure(f"{one_line(self.at.url)} is no address of a daemon", hint="write http://HOST:PORT")
-        return kind(host, port, timeout=self._timeout)
 
 
 _LOGS = "look at: daemon logs"
@@ -259,7 +197,9 @@ def accepted(answer: Answer, credential: Credential | None = None) -> Answer:
         hint = f"correct the password; it came from {credential.name}"
     code = NOT_AUTHENTICATED if answer.status == 401 or locked else FAILED
     kind = Passing if problem.retryable and code == FAILED else Failure
-    raise kind(f"{problem.detail} ({problem.code})", code, hint=hint)
+    refused = kind(f"{problem.detail} ({problem.code})", code, hint=hint)
+    refused.refusal, refused.details = problem.code, problem.details or {}
+    raise refused
 
 
 def next_link(link: str | None) -> str | None:
@@ -277,6 +217,13 @@ def merged(pages: list[Answer], limit: int | None = None) -> bytes:
     if len(pages) == 1:
         return pages[0].body
     return msgspec.json.encode([item for page in pages for item in page.read_list(msgspec.Raw)][:limit])
+
+
+def _encoded(body: object) -> bytes:
+    try:
+        return msgspec.json.encode(body)
+    except UnicodeEncodeError:  # bytes of an argument, or of a variable, that are no text
+        raise Failure("What was given is not UTF-8", USAGE) from None
 
 
 def _target(path: str, query: dict[str, Any]) -> str:

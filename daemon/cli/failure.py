@@ -1,5 +1,8 @@
 """How a command fails: one line that says what to do, and an exit code."""
 
+from collections.abc import Mapping
+from typing import Any
+
 OK = 0
 FAILED = 1
 USAGE = 2
@@ -18,11 +21,18 @@ class Failure(Exception):  # noqa: N818 (what the user is told, not a fault of t
         message: one sentence, without a secret.
         code: the exit code.
         hint: what to do about it.
+
+    Attributes:
+        refusal: the API's code, where it was the API that refused.
+        details: what the API told with it.
     """
 
     def __init__(self, message: str, code: int = FAILED, *, hint: str = "") -> None:
         super().__init__(f"{message} — {hint}" if hint else message)
+        self.message = message
         self.code = code
+        self.refusal = ""
+        self.details: Mapping[str, Any] = {}
 
 
 class Passing(Failure):

@@ -8,7 +8,7 @@ import rich_click as click
 from daemon.cli import base, offline
 from daemon.cli.client import Client
 from daemon.cli.failure import FAILED, USAGE, Failure, NotRunning
-from daemon.cli.output import fields, json_out, relative
+from daemon.cli.output import fields, json_out, note, relative
 from daemon.domain.errors import DaemonError
 from daemon.domain.views import KillSwitchView, Recovery
 from daemon.lock import AlreadyRunning
@@ -36,9 +36,13 @@ def on(reason: str, as_json: bool) -> None:
         json_out(body)
         return
     state = msgspec.json.decode(body, type=KillSwitchView)
+    ended = f", {state.processes_killed} processes killed" if state.processes_killed else ""
     click.echo(
-        f"the kill switch is on: {state.sessions_revoked} sessions revoked, {state.agents_suspended} agents suspended"
+        f"the kill switch is on: {state.sessions_revoked} sessions revoked, "
+        f"{state.agents_suspended} agents suspended{ended}"
     )
+    if state.processes_left:
+        note(f"{state.processes_left} processes could not be ended yet; look at: daemon kill-switch status")
 
 
 def _offline(reason: str) -> KillSwitchView:
@@ -99,5 +103,7 @@ def status(as_json: bool) -> None:
             ("recovery possible", relative(state.recovery_eligible_at)),
             ("sessions revoked", state.sessions_revoked if stopped else None),
             ("agents suspended", state.agents_suspended if stopped else None),
+            ("processes killed", state.processes_killed or None),
+            ("processes left", state.processes_left or None),
         ]
     )

@@ -24,6 +24,7 @@ COMMANDS = {
     "logout": "daemon.cli.login:logout",
     "agent": "daemon.cli.agent:agent",
     "session": "daemon.cli.session:session",
+    "ps": "daemon.cli.process:ps",
     "run": "daemon.cli.run:run",
     "channel": "daemon.cli.channel:channel",
     "kill-switch": "daemon.cli.kill_switch:kill_switch",

@@ -69,6 +69,21 @@ def span(seconds: int) -> str:
     return " ".join(parts) or "0s"
 
 
+def size(count: int) -> str:
+    """Return a number of bytes in the largest unit that leaves it at least 1: `512 B`, `1.5 MiB`."""
+    amount, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def usd(amount: float) -> str:
+    """Return an amount of dollars: to the cent, or as small as it is."""
+    return f"${amount:.2f}" if amount == 0 or amount >= 1 else f"${amount:.4f}"
+
+
 def shell_of(choice: str | None) -> str:
     """Return `fish` or `sh`: the one asked for, else what $SHELL speaks."""
     return choice or ("fish" if os.path.basename(os.environ.get("SHELL", "")) == "fish" else "sh")  # noqa: PTH119 (text)

@@ -170,24 +170,34 @@ def _start_detached(home: Home, port: int | None, log_level: str | None, passwor
     click.echo(f"the daemon is running at {info.url if info else '?'} (pid {child.pid})")
 
 
+def _stop_options(command: F) -> F:
+    command = click.option(
+        "--kill-processes", "kill", is_flag=True, help="End the processes of sessions too; else they go on."
+    )(command)
+    command = click.option("--force", is_flag=True, help="Kill the daemon itself if it has not stopped in time.")(
+        command
+    )
+    return click.option(
+        "--timeout", type=DURATION, help="How long to wait for the stop (else shutdown_timeout + 5 s)."
+    )(command)
+
+
 @click.command(cls=base.Command)
-@click.option("--timeout", type=DURATION, help="How long to wait (else shutdown_timeout + 5 s).")
-@click.option("--force", is_flag=True, help="Kill it if it has not stopped in time.")
-def stop(timeout: int | None, force: bool) -> None:
+@_stop_options
+def stop(timeout: int | None, force: bool, kill: bool) -> None:
     """Stop the daemon of the home in good order (exit 3: not running; 6: not in time)."""
     home = base.home()
     pid = lock_holder(home)
     if pid is None:
         raise Failure(f"The daemon is not running in {home.root}", NOT_RUNNING)
-    _stop(home, pid, timeout, force=force)
+    _stop(home, pid, timeout, force=force, kill=kill)
     click.echo("the daemon has stopped")
 
 
 @click.command(cls=base.Command)
-@click.option("--timeout", type=DURATION, help="How long to wait for the stop (else shutdown_timeout + 5 s).")
-@click.option("--force", is_flag=True, help="Kill it if it has not stopped in time.")
+@_stop_options
 @_start_options
-def restart(timeout: int | None, force: bool, port: int | None, log_level: str | None) -> None:
+def restart(*, timeout: int | None, force: bool, kill: bool, port: int | None, log_level: str | None) -> None:
     """Stop the daemon if it runs, read the configuration anew, and start it detached."""
     home = base.home()
     loaded = base.configuration(home, server_port=port, log_level=log_level)
@@ -197,14 +207,22 @@ def restart(timeout: int | None, force: bool, port: int | None, log_level: str |
     if not initialised:
         raise Failure("There is nothing to restart", NOT_RUNNING, hint="run: daemon start")
     if (pid := lock_holder(home)) is not None:
-        _stop(home, pid, timeout, force=force)
+        _stop(home, pid, timeout, force=force, kill=kill)
     _start_detached(home, port, log_level, None)
 
 
-def _stop(home: Home, pid: int, timeout: int | None, *, force: bool) -> None:
-    """Send SIGTERM to the holder of the lock and wait until the lock is free."""
+def _stop(home: Home, pid: int, timeout: int | None, *, force: bool, kill: bool) -> None:
+    """Tell the holder of the lock to stop and wait until the lock is free.
+
+    Args:
+        home: its home.
+        pid: the holder.
+        timeout: seconds to wait; None is as long as an ordinary stop may take.
+        force: kill it then.
+        kill: it shall end the processes of sessions too.
+    """
     limit = timeout if timeout is not None else _default_timeout(home)
-    _signal(pid, signal.SIGTERM)
+    _signal(pid, signal.SIGUSR1 if kill else signal.SIGTERM)
     if _is_gone(home, pid, limit):
         return
     if not force:

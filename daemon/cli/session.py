@@ -6,22 +6,24 @@ from urllib.parse import parse_qsl
 import rich_click as click
 
 from daemon.cli import base
+from daemon.cli.attach import attach
 from daemon.cli.client import PAGE, Answer, Client, merged, next_link
 from daemon.cli.lookup import agent_id, session_id
-from daemon.cli.output import export_line, fields, json_out, note, relative, shell_of, span, table
+from daemon.cli.output import export_line, fields, json_out, note, relative, shell_of, table
 from daemon.cli.parameters import DURATION, JSON_OBJECT
+from daemon.cli.process import kill, update
+from daemon.cli.process_options import Wanted, new_process, process_options
+from daemon.cli.process_output import output
+from daemon.cli.send import send
+from daemon.cli.session_view import print_detail, reason_option, session_argument
 from daemon.domain.states import STATES
 from daemon.domain.views import (
     CreatedSession,
     ExtendedSession,
     RevokedSession,
     RotatedSession,
-    SessionDetail,
     SessionSummary,
 )
-
-session_argument = click.argument("session_ref", metavar="SESSION")
-reason_option = click.option("--reason", help="Why; it stands in the audit log.")
 
 
 @click.group(cls=base.Group)
@@ -29,7 +31,11 @@ def session() -> None:
     """Hand out sessions, look at them, end them; a SESSION is an id."""
 
 
-@session.command()
+for command in (send, output, attach, update, kill):
+    session.add_command(command)
+
+
+@session.command(context_settings={"allow_interspersed_args": False})
 @click.option("--agent", "ref", required=True, metavar="AGENT", help="Whose session, by id or name.")
 @click.option("--ttl", type=DURATION, help="How long it lasts until it is renewed, 5m to 7d.")
 @click.option("--constraints", type=JSON_OBJECT, metavar="JSON", help="""Its limits, such as '{"maxRenewals": 3}'.""")
@@ -38,25 +44,35 @@ def session() -> None:
 @click.option("--metadata", type=JSON_OBJECT, metavar="JSON", help="Anything to remember with the session.")
 @click.option(
     "--output",
+    "form",
     type=click.Choice(["token", "json", "env"]),
     help="The token alone, the API's answer, or lines that export it all.",
 )
+@process_options
 @base.json_option
-def create(ref: str, output: str | None, as_json: bool, **attributes: Any) -> None:
-    """Make a session and print its token, this once."""
+def create(ref: str, form: str | None, as_json: bool, **given: Any) -> None:
+    """Make a session and print its token, this once; with --process, or a COMMAND, the daemon runs that for it.
+
+    daemon session create --agent a --process claude --workdir ~/project --budget-usd 5
+
+    daemon session create --agent a -- cat -u
+    """
+    process = new_process(Wanted.taken_from(given))
     client = Client()
-    body = {name: value for name, value in attributes.items() if value is not None}
+    body = {name: value for name, value in {**given, "process": process}.items() if value is not None}
     answer = client.call("POST", "/v1/sessions", {"agentId": agent_id(client, ref), **body})
     created = answer.read(CreatedSession)
-    if as_json or output == "json":
+    if as_json or form == "json":
         json_out(answer.body)
-    elif output == "token":
+    elif form == "token":
         click.echo(created.token)
-    elif output == "env":
+    elif form == "env":
         for name, value in environment(created, client.at.url).items():
             click.echo(export_line(name, value, shell_of(None)))
     else:
         show_created(created)
+        if process is not None:
+            note(f"its process is being started; talk to it: daemon session attach {created.id}")
 
 
 def environment(created: CreatedSession, url: str) -> dict[str, str]:
@@ -156,7 +172,7 @@ def _row(view: SessionSummary) -> tuple[object, ...]:
 @base.json_option
 def show(session_ref: str, as_json: bool) -> None:
     """Show everything about a SESSION, but for its token."""
-    _print_detail(Client().call("GET", f"/v1/sessions/{session_id(session_ref)}"), as_json)
+    print_detail(Client().call("GET", f"/v1/sessions/{session_id(session_ref)}"), as_json)
 
 
 @session.command()
@@ -174,15 +190,15 @@ def revoke(session_ref: str, as_json: bool) -> None:
 
 @session.command()
 @session_argument
-@click.option("--output", type=click.Choice(["token", "json"]), help="The token alone, or the API's answer.")
+@click.option("--output", "form", type=click.Choice(["token", "json"]), help="The token alone, or the API's answer.")
 @base.json_option
-def rotate(session_ref: str, output: str | None, as_json: bool) -> None:
+def rotate(session_ref: str, form: str | None, as_json: bool) -> None:
     """Replace the token of a SESSION and print the new one, this once."""
     answer = Client().call("POST", f"/v1/sessions/{session_id(session_ref)}/rotate")
     view = answer.read(RotatedSession)
-    if as_json or output == "json":
+    if as_json or form == "json":
         json_out(answer.body)
-    elif output == "token":
+    elif form == "token":
         click.echo(view.token)
     else:
         fields([("session", view.id), ("expires", relative(view.expires_at)), ("token", view.token)])
@@ -223,36 +239,4 @@ def resume(session_ref: str, reason: str | None, as_json: bool) -> None:
 
 def _switch(session_ref: str, action: str, reason: str | None, as_json: bool) -> None:
     body = None if reason is None else {"reason": reason}
-    _print_detail(Client().call("POST", f"/v1/sessions/{session_id(session_ref)}/{action}", body), as_json)
-
-
-def _print_detail(answer: Answer, as_json: bool) -> None:
-    if as_json:
-        json_out(answer.body)
-        return
-    view = answer.read(SessionDetail)
-    constraints = bytes(view.constraints).decode()
-    metadata = bytes(view.metadata).decode()
-    fields(
-        [
-            ("id", view.id),
-            ("agent", view.agent_id),
-            ("status", view.status),
-            ("state", view.state),
-            ("expires", relative(view.expires_at)),
-            ("ends at last", relative(view.absolute_expires_at)),
-            ("ttl", span(view.ttl)),
-            ("renewals", f"{view.renewal_count} of {view.max_renewals}"),
-            ("generation", view.generation),
-            ("renewed", relative(view.last_renewed_at)),
-            ("revoked", relative(view.revoked_at)),
-            ("reason", view.revoked_reason),
-            ("user", view.user_id),
-            ("workspace", view.workspace_id),
-            ("constraints", None if constraints == "null" else constraints),
-            ("metadata", None if metadata == "{}" else metadata),
-            ("requests", view.request_count),
-            ("last used", relative(view.last_activity)),
-            ("created", f"{relative(view.created_at)} by {view.created_by}"),
-        ]
-    )
+    print_detail(Client().call("POST", f"/v1/sessions/{session_id(session_ref)}/{action}", body), as_json)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.cli.client import Address, Client
+from daemon.cli.client import Client
+from daemon.cli.connection import Address
 from tests.support.daemon_process import DaemonProcess, cli, environment, wait_for
 
 

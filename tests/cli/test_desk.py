@@ -53,6 +53,7 @@ def test_after_kill_9_the_very_next_start_works(start: Start) -> None:
         "daemon.db",
         "daemon.lock",
         "logs",
+        "processes",
     ]
 
 
