@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.web.streams import StreamLimits
+from daemon.web.open_stream import StreamLimits
 from tests.support import postgres
 from tests.support.daemon_process import CHEAP as PROCESS_SETTINGS
 from tests.support.engines import Databases, drop_kept

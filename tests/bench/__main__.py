@@ -32,6 +32,7 @@ from tests.bench.measure import (
     serving,
 )
 from tests.bench.prepare import PASSWORD, Prepared, make_home
+from tests.bench.processes import processes
 from tests.bench.streams import streams
 from tests.support.http import Answer, load, request, spread
 
@@ -204,8 +205,12 @@ def main(arguments: Sequence[str]) -> int:
             ),
             lambda: engines(root / "engines", rounds=min(rounds, 5), reads=reads, writes=writes),
             lambda: elsewhere(root / "elsewhere", rounds=2 if quick else 200),
+            lambda: processes(
+                root / "processes", starts=3 if quick else 50, talkers=3 if quick else 50, seconds=0.3 if quick else 10,
+                idle=3 if quick else 100, idle_seconds=0.1 if quick else 10, reads=reads,
+            ),
             lambda: memory(root / "memory", requests=requests, sessions=sessions, idle_seconds=0.1 if quick else 5),
-        ]
+        ]  # fmt: skip
         rows = [row for part in parts for row in part()]
     _report(rows, readme=options.readme)
     return 0 if all(row.holds for row in rows) else 1
