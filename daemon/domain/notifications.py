@@ -9,7 +9,7 @@ import msgspec
 from daemon.domain.events import Event, Fact
 from daemon.domain.facts.agents import PUBLISHED, Published
 from daemon.domain.facts.messages import OwnerAnswered
-from daemon.domain.facts.sessions import SessionError, SessionSuspended
+from daemon.domain.facts.sessions import BudgetWarning, SessionError, SessionSuspended
 from daemon.domain.levels import LEVELS, Level
 from daemon.domain.rows import Channel, Delivery
 
@@ -148,6 +148,8 @@ def reference_of(fact: Fact) -> str | None:
 def _dedup_key(fact: Fact, seq: int) -> str:
     """Return `event:referenceId:generation`; where there is no reference every event is another."""
     reference = reference_of(fact)
+    if isinstance(fact, SessionError | SessionSuspended | BudgetWarning):  # each time its owner has acted in between
+        return f"{fact.type}:#{seq}"
     if reference is None or (isinstance(fact, Published) and fact.reference_id is None):
         return f"{fact.type}:#{seq}"
     if isinstance(fact, Published):  # what one agent calls its reference must not silence another's

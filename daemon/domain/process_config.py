@@ -17,6 +17,14 @@ MIN_MEMORY = 16 << 20
 """Bytes: less than this no program starts with."""
 CLAUDE = "claude"
 
+OF_SHELLS = frozenset(
+    {
+        *("PWD", "OLDPWD", "SHLVL", "_", "BASH_ENV", "BASHOPTS", "CDPATH", "ENV", "EUID", "IFS", "LINENO", "OPTIND"),
+        *("PPID", "PS1", "PS2", "PS4", "RANDOM", "SECONDS", "SHELLOPTS", "UID"),
+    }
+)
+"""Variables that the shells between the daemon and a command set or obey themselves."""
+
 _REFUSED = ("LD_", "DYLD_", "DAEMON_")
 _END = r"(?![\s\S])"
 """The end of the text, for Python and ECMA alike: Python's `$` matches before a last line end too."""
@@ -178,7 +186,7 @@ def _environment(config: ProcessConfig) -> list[tuple[str, str]]:
     found = [
         (f"environment.{name}", "is not for the owner to set")
         for name in variables
-        if name == "PATH" or name.startswith(_REFUSED)
+        if name == "PATH" or name in OF_SHELLS or name.startswith(_REFUSED)
     ]
     if sum(len(name.encode()) + len(value.encode()) for name, value in variables.items()) > MAX_ENVIRONMENT:
         found.append(("environment", f"must not be larger than {MAX_ENVIRONMENT} bytes"))

@@ -17,8 +17,6 @@ LONGEST_BACKOFF = 300
 """Seconds between a failure and the next start: they double from the first to the longest."""
 STEADY = 600
 """Seconds that a run must last for the failures before it to be forgotten."""
-UNRESUMED = 10
-"""Seconds within which a command has found out that there is nothing to resume."""
 
 _REASONS = {"process_exited": "exited", "kill_switch": "kill_switch", "killed": "killed", "duration": "duration"}
 
@@ -31,6 +29,7 @@ class End(msgspec.Struct, frozen=True):
         reason: why it was ended, where the daemon did it for a limit.
         entered: whether the message of the running turn had reached it.
         on_purpose: whether the daemon ended it while its session lives on.
+        unresumed: whether it ended because there was nothing to resume.
     """
 
     exit_code: int | None = None
@@ -38,6 +37,7 @@ class End(msgspec.Struct, frozen=True):
     reason: str | None = None
     entered: bool = True
     on_purpose: bool = False
+    unresumed: bool = False
 
 
 def finished(rows: Rows, now: int, *, end: End) -> Outcome[None]:
@@ -81,12 +81,14 @@ def _over(process: Process, now: int, end: End, reason: str) -> Process:
 def _closed(rows: Rows, session: Session, process: Process, now: int, end: End) -> Outcome[None]:
     cause = session.revoked_reason or "expired"
     reason = end.reason or _REASONS.get(cause, "expired" if session.revoked_at is None else "revoked")
-    closed, facts = transition(session, "CLOSED", now, reason=reason, exit_code=end.exit_code, signal=end.signal)
+    over = turns.abandoned(rows.turns, now, unknown=end.entered)
+    told = {"reason": reason, "exit_code": end.exit_code, "signal": end.signal, **turns.told(over)}
+    closed, facts = transition(session, "CLOSED", now, **told)
     return Outcome(
         answer=None,
         session=closed,
         process=_over(process, now, end, reason),
-        turns=turns.abandoned(rows.turns, now, unknown=end.entered),
+        turns=over,
         facts=facts,
     )
 
@@ -108,14 +110,15 @@ def _failed(rows: Rows, session: Session, process: Process, now: int, end: End) 
     reason = end.reason or "crashed"
     failures = 1 if _ran(process, now) >= STEADY else process.failures + 1
     over = _over(process, now, end, reason)
-    if end.exit_code == 1 and process.run_usage is None and _ran(process, now) < UNRESUMED:
-        # It seems that there was nothing to resume: next time it begins a conversation of its own.
+    if end.unresumed:  # next time it begins a conversation of its own
         over = msgspec.structs.replace(over, resumable=False)
-    again = read(process.config).restart == "on-failure" and failures <= MAX_FAILURES
+    # What was suspended, by its owner or for its budget, must not come back by itself.
+    again = read(process.config).restart == "on-failure" and failures <= MAX_FAILURES and session.state != "SUSPENDED"
     backoff = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (failures - 1))
     over = msgspec.structs.replace(
         over, failures=failures, restart_at=now + backoff if again else None, suspended_by=None
     )
+    lost = turns.lost(rows.turns, now, entered=end.entered)
     failed, facts = transition(
         session,
         "ERROR",
@@ -125,11 +128,6 @@ def _failed(rows: Rows, session: Session, process: Process, now: int, end: End) 
         signal=end.signal,
         restarts=process.restarts,
         restart_at=over.restart_at,
+        **turns.told(lost),
     )
-    return Outcome(
-        answer=None,
-        session=failed,
-        process=over,
-        turns=turns.lost(rows.turns, now, entered=end.entered),
-        facts=facts,
-    )
+    return Outcome(answer=None, session=failed, process=over, turns=lost, facts=facts)

@@ -192,10 +192,12 @@ def resumed_by_owner(
     if rows.agent is not None and rows.agent.status != "ACTIVE":
         raise DaemonError(AGENT_NOT_ACTIVE)
     if session.state == "ERROR":
+        turns.require_budget(session, process)
         room = pool.make_room(rows.pool, session.id, session.agent_id, places)
         again = msgspec.structs.replace(process, restart_at=now, failures=0, rest=None)
         return Outcome(answer=session, process=again, room=room, facts=(*pool.given_up(room), *updated(session)))
     require_suspended(session)
+    turns.require_budget(session, process)
     made = resumed(rows, session, process, now, reason)
     still_resting = made.process is not None and made.process.rest == "pool"
     if not still_resting and (process.pid is None or process.rest is not None):

@@ -275,6 +275,7 @@ def message(
     if by_agent:
         require_usable(rows, now)
     session, process = processes.require(rows)
+    _require_active(rows, now, "ACTIVE")
     if rows.agent is not None and rows.agent.status != "ACTIVE":
         raise DaemonError(AGENT_NOT_ACTIVE)
     return turns.send(rows, session, process, now, content=content, queue=queue, limits=places)

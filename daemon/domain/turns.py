@@ -172,8 +172,12 @@ def over(rows: Rows, session: Session, process: Process, now: int, *, end: TurnE
     facts: tuple[Fact, ...] = ()
     if running is not None and end.outcome is not None:
         ended = (_ended(running, end.outcome, now),)
+        over: dict[str, Any] = {"turn": running.turn, "outcome": end.outcome.lower()}
         if session.state == "ACTIVE":
-            session, facts = transition(session, "IDLE", now, turn=running.turn, outcome=end.outcome.lower())
+            session, facts = transition(session, "IDLE", now, **over)
+        else:
+            over |= {"agent_id": session.agent_id, "session_id": session.id}
+            facts = (SessionUpdated(fields=("turns",), **over),)
     session, process, more = _held_against_budget(session, process, total, now)
     may_begin = session.state == "IDLE" and process.rest != "restart"
     begun = next_turn(session, rows.turns, now) if may_begin else Begun(session)
@@ -239,6 +243,12 @@ def lost(turns: Sequence[Turn], now: int, *, entered: bool) -> tuple[Turn, ...]:
         for turn in turns
         if turn.state == "RUNNING"
     )
+
+
+def told(turns: Sequence[Turn]) -> dict[str, Any]:
+    """Return what an event tells of a turn that ended with its process; nothing where none ran."""
+    over = [turn for turn in turns if turn.state in {"UNKNOWN", "INTERRUPTED"} and turn.started_at is not None]
+    return {"turn": over[0].turn, "outcome": over[0].state.lower()} if over else {}
 
 
 def interrupted(turns: Sequence[Turn], now: int) -> tuple[Turn, ...]:

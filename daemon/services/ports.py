@@ -110,6 +110,10 @@ class TokenFiles(Protocol):
         """Write the token that is about to be made the current one beside the file."""
         ...
 
+    def unstage(self, session_id: str) -> None:
+        """Forget a token that was staged and has not become the current one."""
+        ...
+
     def current(self, session_id: str) -> str | None:
         """Return the token in the file, if there is one."""
         ...

@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
-from daemon.domain.errors import RENEWAL_CONFLICT, DaemonError
+from daemon.domain.errors import RENEWAL_CONFLICT, STORAGE_UNAVAILABLE, DaemonError
 from daemon.domain.rows import Session
 from daemon.domain.sessions import Mint
+from daemon.domain.views import CreatedSession, RenewedSession, RotatedSession
 from daemon.services.ports import TokenFiles
 from daemon.services.signing import Signing
 
-T = TypeVar("T")
+T = TypeVar("T", CreatedSession, RenewedSession, RotatedSession)
 
 _ATTEMPTS = 5
 
@@ -73,8 +74,16 @@ class Staging:
                 answer = await self._attempt(expected, token, digest, attempt)
             except _StaleError:
                 continue
-            await asyncio.to_thread(self._files.settle, session_id, digest)
+            except DaemonError as error:
+                if error.kind is not STORAGE_UNAVAILABLE:  # then it may have been committed all the same
+                    await asyncio.to_thread(self._files.unstage, session_id)
+                raise
+            if answer.token == token:
+                await asyncio.to_thread(self._files.settle, session_id, digest)
+            else:  # somebody else's, who was faster
+                await asyncio.to_thread(self._files.unstage, session_id)
             return answer
+        await asyncio.to_thread(self._files.unstage, session_id)
         raise DaemonError(RENEWAL_CONFLICT)
 
     async def _attempt(self, expected: Session, token: str, digest: str, attempt: Callable[[Mint], Awaitable[T]]) -> T:

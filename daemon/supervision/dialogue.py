@@ -10,7 +10,7 @@ import msgspec
 from daemon.domain.lines import Line
 from daemon.domain.process_rows import Turn, TurnState
 from daemon.domain.turns import TurnEnd
-from daemon.supervision.adapters.adapter import Adapter, Meaning, ToolsChanged, TurnOver
+from daemon.supervision.adapters.adapter import Adapter, Meaning, NothingToResume, ToolsChanged, TurnOver
 from daemon.supervision.follow import Follower
 from daemon.supervision.output import Gone, OutputFile
 from daemon.supervision.stdin import Entered, Stdin, StdinClosed, entered
@@ -40,14 +40,16 @@ class Dialogue:
         directory: of the session.
         adapter: speaks with the command.
         offset: of the output whose consequences are stored.
-        tool_timeout: seconds that a tool may take; 0: no bound.
         reports: whom to tell.
     """
 
-    def __init__(self, directory: Path, adapter: Adapter, offset: int, *, tool_timeout: int, reports: Reports) -> None:
+    def __init__(self, directory: Path, adapter: Adapter, offset: int, reports: Reports) -> None:
+        self.adapter = adapter
+        """May be replaced by one of the same kind, for a configuration that was changed meanwhile."""
+        self.unresumed = False
+        """Whether the command found nothing to go on with."""
         self._directory = directory
-        self._adapter = adapter
-        self._tool_timeout = tool_timeout
+        self._hears = adapter.quiet_after is None
         self._reports = reports
         self._file = OutputFile(directory / "stdout")
         self._follower = Follower(self._file, offset)
@@ -59,12 +61,12 @@ class Dialogue:
         self._tools: dict[str, float] = {}
         self._interruptions = 0
         self._pieces = bytearray()
-        self._minding = asyncio.create_task(self._read() if adapter.quiet_after is None else self._await_silence())
+        self._minding = asyncio.create_task(self._read() if self._hears else self._await_silence())
 
     @property
     def position(self) -> int:
         """Return the offset after the last line whose meaning is known; where none has any, all there is."""
-        return self._follower.position if self._adapter.quiet_after is None else self._file.size()
+        return self._follower.position if self._hears else self._file.size()
 
     def wake(self) -> None:
         """Look for more output."""
@@ -78,11 +80,10 @@ class Dialogue:
         if running is None or running.turn <= self._pumped or running.content is None:
             return
         self._turn = self._pumped = running.turn
-        self._tools.clear()
         self._writing = asyncio.create_task(self._send(running.turn, running.content))
 
     async def _send(self, number: int, content: str) -> None:
-        line = self._adapter.line(content)
+        line = self.adapter.line(content)
         match await asyncio.to_thread(entered, self._directory, number):
             case Entered.WHOLE:  # by a daemon before this one
                 self._spoken.set()
@@ -94,6 +95,7 @@ class Dialogue:
     async def _write(self, number: int, line: bytes) -> None:
         # Who reads nothing any more is gone, which is told elsewhere.
         with contextlib.suppress(StdinClosed):
+            self._tools.clear()
             await self._open().write(number, line)
             self._spoken.set()
 
@@ -132,7 +134,7 @@ class Dialogue:
 
     async def _take(self, line: Line) -> None:
         data = self._whole(line)
-        meaning = None if data is None else self._adapter.meaning(data)
+        meaning = None if data is None else self.adapter.meaning(data)
         if meaning is not None:
             await self._obey(meaning, line.end)
 
@@ -159,15 +161,16 @@ class Dialogue:
             self._tools |= dict.fromkeys(meaning.began, now)
             for ended in meaning.ended:
                 self._tools.pop(ended, None)
+        elif isinstance(meaning, NothingToResume):
+            self.unresumed = True
 
     async def _await_silence(self) -> None:
         """End a turn of a command that knows nothing of turns, once it has been silent for long enough."""
-        quiet = self._adapter.quiet_after
         while True:
             await self._spoken.wait()
             self._spoken.clear()
             try:
-                async with asyncio.timeout(quiet):
+                async with asyncio.timeout(self.adapter.quiet_after):
                     await self._spoken.wait()
             except TimeoutError:
                 # Not while the message waits for a command that does not read.
@@ -178,15 +181,19 @@ class Dialogue:
 
     async def mind_tools(self) -> None:
         """Interrupt the running turn if a tool takes too long."""
-        now = asyncio.get_running_loop().time()
-        if not self._tool_timeout or not any(now - began > self._tool_timeout for began in self._tools.values()):
+        now, most = asyncio.get_running_loop().time(), self.adapter.tool_timeout
+        if not most or not any(now - began > most for began in self._tools.values()):
             return
         self._tools.clear()
         self._interruptions += 1
-        line = self._adapter.interruption(self._interruptions)
+        line = self.adapter.interruption(self._interruptions)
         if line is not None:
             with contextlib.suppress(StdinClosed):
                 await self._open().interject(line)
+
+    def stood_still(self, seconds: float) -> None:
+        """Leave the seconds for which the command was stopped out of the time that its tools have taken."""
+        self._tools = {tool: began + seconds for tool, began in self._tools.items()}
 
     # --- the end
 
@@ -200,7 +207,7 @@ class Dialogue:
     async def finish(self) -> None:
         """Read what is left of the output of a command that is gone; more than once is as good."""
         self._follower.end()
-        if self._adapter.quiet_after is None:
+        if self._hears:
             await asyncio.wait({self._minding})
         await self.close()
 

@@ -25,6 +25,7 @@ class Files:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._staged: set[str] = set()
 
     def directory(self, session_id: str) -> Path:
         """Return a session's own directory."""
@@ -49,9 +50,18 @@ class Files:
 
     def stage(self, session_id: str, token: str) -> None:
         """Write the token that is about to be made the current one beside the file."""
+        self._staged.add(session_id)
         for directory in (self.root, self.directory(session_id)):
             directory.mkdir(mode=0o700, exist_ok=True)
         _write(self.directory(session_id) / _NEXT, token)
+
+    def unstage(self, session_id: str) -> None:
+        """Forget a token that was staged and has not become the current one, and a directory that had nothing else."""
+        directory = self.directory(session_id)
+        (directory / _NEXT).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+        self._staged.discard(session_id)
 
     def current(self, session_id: str) -> str | None:
         """Return the token in the file, if there is one."""
@@ -59,6 +69,7 @@ class Files:
 
     def settle(self, session_id: str, current_hash: str) -> bool:
         """Make the token with this hash the one in the file, if it is there or staged; return whether it is."""
+        self._staged.discard(session_id)
         directory = self.directory(session_id)
         staged = _read(directory / _NEXT)
         if staged is not None and token_hash(staged) == current_hash:
@@ -73,9 +84,10 @@ class Files:
             (self.directory(session_id) / name).unlink(missing_ok=True)
 
     def sessions(self) -> list[str]:
-        """Return the sessions that have a directory."""
+        """Return the sessions that have a directory, but for those that are just being made."""
         with contextlib.suppress(FileNotFoundError):
-            return [path.name for path in self.root.iterdir() if is_id(path.name) and path.is_dir()]
+            found = [path.name for path in self.root.iterdir() if is_id(path.name) and path.is_dir()]
+            return [name for name in found if name not in self._staged]
         return []
 
     def remove(self, session_id: str) -> None:

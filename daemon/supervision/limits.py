@@ -87,7 +87,7 @@ class Limits:
             await self._suspend_idle(session.id, process.config)
         elif self._is_renewable(row, now):
             await self._house.renew(session)
-        if one.live is not None:
+        if one.live is not None and one.live.frozen is False:
             await one.live.dialogue.mind_tools()
 
     def _is_over_time(self, config: ProcessConfig, started_at: int | None, now: int) -> bool:

@@ -3,12 +3,12 @@
 import asyncio
 from pathlib import Path
 
+from daemon.domain.process_ends import End
 from daemon.supervision import launch, tree, wrapper
 from daemon.supervision.dialogue import Dialogue
 from daemon.supervision.identity import is_alive
 from daemon.supervision.reaper import Killed, Reaper
 from daemon.supervision.tree import Tree
-from daemon.supervision.wrapper import ExitStatus
 
 
 class RunningProcess:
@@ -29,6 +29,7 @@ class RunningProcess:
         self.pid = pid
         self.frozen: bool | None = None
         """Whether the whole tree is stopped; None: an earlier daemon may have stopped it, or not."""
+        self._stopped_at = 0.0
         self.limit: str | None = None
         """The limit that it was ended for."""
         self.dialogue: Dialogue
@@ -44,12 +45,14 @@ class RunningProcess:
 
     async def freeze(self) -> None:
         """Stop the whole tree."""
-        self.frozen = True
+        self.frozen, self._stopped_at = True, asyncio.get_running_loop().time()
         await asyncio.to_thread(tree.freeze, [self.tree])
 
     async def thaw(self) -> None:
         """Let the whole tree go on."""
         await asyncio.to_thread(tree.thaw, [self.tree])
+        if self.frozen:
+            self.dialogue.stood_still(asyncio.get_running_loop().time() - self._stopped_at)
         self.frozen = False
 
     async def end_input(self) -> None:
@@ -77,9 +80,21 @@ class RunningProcess:
                 await asyncio.to_thread(tree.kill, [self.tree], seconds, wrapper=True)
         return killed
 
-    def status(self) -> ExitStatus:
-        """Return how the command ended, as far as anybody knows."""
-        return wrapper.exit_status(self.directory, self.run) or ExitStatus(None, None)
+    def end(self, *, on_purpose: bool) -> End:
+        """Return how the command ended, as far as anybody knows.
+
+        Args:
+            on_purpose: whether the daemon ended it while its session lives on.
+        """
+        status = wrapper.exit_status(self.directory, self.run)
+        return End(
+            status.code if status is not None else None,
+            status.signal if status is not None else None,
+            self.limit or ("lost" if status is None else None),
+            entered=self.dialogue.entered(),
+            on_purpose=on_purpose,
+            unresumed=self.dialogue.unresumed,
+        )
 
     def detach(self) -> None:
         """Watch it no more; it goes on."""

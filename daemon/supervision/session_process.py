@@ -17,7 +17,7 @@ from daemon.supervision.ending import Ending
 from daemon.supervision.house import House
 from daemon.supervision.reaper import Killed
 from daemon.supervision.running_process import RunningProcess
-from daemon.supervision.starting import StartError, start
+from daemon.supervision.starting import StartError, start_unless_ended
 from daemon.supervision.tree import Tree
 
 RETRY_SECONDS = 1.0
@@ -48,11 +48,17 @@ class SessionProcess:
         self._due: float | None = None
         self._attached = False
         self._ending = Ending(house.grace)
+        self._hurried = False
         self._told: str | None = None
 
     def wake(self) -> None:
         """Look at the rows, and at the system, again."""
         self._woken.set()
+
+    def hurry(self) -> None:
+        """Give it no grace any more if it is to end."""
+        self._hurried = True
+        self.wake()
 
     async def run(self) -> None:
         """Mind it until it is over; a failure is told, and tried again."""
@@ -102,6 +108,8 @@ class SessionProcess:
     async def _adopt(self, row: Supervised, tree: Tree, pid: int) -> None:
         config = self._house.reports.config(row.process) or read(row.process.config)
         self._watch(row, tree, pid, config)
+        with contextlib.suppress(DaemonError):  # a session that is over by now does without a token
+            await self._house.settle(self.session_id)
         if row.process.pid is None:
             await self._tell_started(row)
 
@@ -131,9 +139,10 @@ class SessionProcess:
         if live is not None and live.exited.done():
             await self._over(live, row)
         elif session.state == "CLOSING":
-            await self._end(row, at_once=processes.skips_grace(session))
+            await self._end(row, at_once=self._hurried or processes.skips_grace(session))
         elif live is not None and (row.process.rest is not None or self._ending.begun):
-            await self._end(row, at_once=False)
+            # What stands still must not run again in order to end.
+            await self._end(row, at_once=session.state == "SUSPENDED" and live.frozen is True)
         elif row.agent.status != "ACTIVE":
             await self._stop_with_agent()
         elif session.state == "SUSPENDED":
@@ -152,9 +161,8 @@ class SessionProcess:
             self._directory,
             adapter_for(config),
             row.process.output_offset,
-            tool_timeout=config.tool_timeout or 0,
             # No message can follow the part of one that is in its input: it begins again.
-            reports=Reports(self._turn_over, lambda: self._house.reports.rest(self.session_id, "restart")),
+            Reports(self._turn_over, lambda: self._house.reports.rest(self.session_id, "restart")),
         )
         self._house.places.take()
         self.live = live
@@ -183,9 +191,10 @@ class SessionProcess:
 
     async def _start(self, row: Supervised) -> None:
         try:
-            begun = await start(row, self._house)
+            begun = await start_unless_ended(row, self._house, self._woken)
         except StartError as error:
-            self._house.report("process.not_started", session_id=self.session_id, reason=str(error))
+            if error.reason is not None:
+                self._house.report("process.not_started", session_id=self.session_id, reason=str(error))
             await self._house.reports.finished(self.session_id, End(reason=error.reason, entered=False))
         else:
             self._watch(row, begun.tree, begun.pid, begun.config).frozen = False
@@ -206,6 +215,8 @@ class SessionProcess:
             return
         if live.frozen is not False:
             await live.thaw()
+        if row.process.rest is None:
+            live.dialogue.adapter = adapter_for(read(row.process.config))
         live.dialogue.pump(row.turns)
 
     # --- suspended
@@ -265,15 +276,14 @@ class SessionProcess:
 
     async def _over(self, live: RunningProcess, row: Supervised) -> None:
         """Record the end of the process, once everything it said is read and nothing of it is left."""
-        at_once = row.session.state == "CLOSING" and processes.skips_grace(row.session)
+        at_once = row.session.state == "CLOSING" and (self._hurried or processes.skips_grace(row.session))
         await (live.dialogue.close() if at_once else live.dialogue.finish())
+        # The keeper ends before the wrapper; one that did not has lost it.
+        live.tree.spared.clear()
         if not self._count(await self._house.reaper.kill(live.tree)):
             return
-        status = await asyncio.to_thread(live.status)
-        reason = live.limit or ("lost" if status.code is None and status.signal is None else None)
-        reached = await asyncio.to_thread(live.dialogue.entered)
         on_purpose = self._ending.begun and row.session.state != "CLOSING"
-        end = End(status.code, status.signal, reason, entered=reached, on_purpose=on_purpose)
+        end = await asyncio.to_thread(live.end, on_purpose=on_purpose)
         await self._house.reports.finished(self.session_id, end)
         self._drop(live)
         self.wake()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from typing import Any
 
 import msgspec
 
@@ -25,11 +26,11 @@ class StartError(Exception):
     """A process could not be started.
 
     Args:
-        reason: a word for the session's process.
+        reason: a word for the session's process; None: its session has ended meanwhile.
         message: one sentence.
     """
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str | None, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
@@ -64,6 +65,34 @@ async def start(row: Supervised, house: House) -> Begun:
     keeper = identify(begun.keeper) if begun.keeper is not None else None
     tree = Tree(row.session.id, wrapper, [keeper] if keeper is not None else [], prepared.group)
     return Begun(tree, begun.child, config)
+
+
+async def start_unless_ended(row: Supervised, house: House, woken: asyncio.Event) -> Begun:
+    """Start a process as `start` does, unless its session is ended meanwhile: who ends it need not wait for the start.
+
+    Args:
+        row: the session with its process.
+        house: the surroundings.
+        woken: set when there is something new about the session.
+
+    Raises:
+        StartError: it cannot be started, or is not to be; nothing of it runs.
+    """
+    starting = asyncio.create_task(start(row, house))
+    try:
+        while not starting.done():
+            woken.clear()
+            waking = asyncio.create_task(woken.wait())
+            either: set[asyncio.Task[Any]] = {starting, waking}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            waking.cancel()
+            seen = None if starting.done() else await house.reports.look(row.session.id)
+            if seen is not None and seen.session.state == "CLOSING":
+                raise StartError(None, "The session was ended before its process began.")
+        return starting.result()
+    finally:
+        starting.cancel()
+        await asyncio.wait({starting})
 
 
 class _Prepared(msgspec.Struct, frozen=True):

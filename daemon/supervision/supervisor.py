@@ -6,6 +6,7 @@ from pathlib import Path
 
 from daemon.domain.events import Event
 from daemon.domain.facts.agents import AgentActivated, AgentSuspended, AgentTerminated
+from daemon.domain.facts.daemon import KillSwitchActivated
 from daemon.domain.facts.sessions import SessionCreated
 from daemon.domain.process_config import ProcessConfig
 from daemon.services.ports import Proof, StreamName, TreeUsage
@@ -86,13 +87,17 @@ class Supervisor:
         Args:
             seconds: to wait at most for the proof.
         """
-        for session_id in list(self._minded):
+        for session_id, one in list(self._minded.items()):
             await self._house.reports.close(session_id, "shutdown")
+            one.hurry()
         return await self.ended(None, seconds)
 
     def notice(self, event: Event) -> None:
         """Look again at whom an event is about."""
-        if event.type in _OF_AGENTS:
+        if event.type == KillSwitchActivated.type:
+            for one in self._minded.values():
+                one.hurry()
+        elif event.type in _OF_AGENTS:
             for one in self._minded.values():
                 if one.row is not None and one.row.session.agent_id == event.agent_id:
                     one.wake()

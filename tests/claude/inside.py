@@ -320,7 +320,6 @@ def test_a_conversation_that_the_command_has_lost_begins_again(start: Callable[.
     assert "--resume" not in arguments(session.process["pid"])
 
 
-@pytest.mark.xfail(strict=True, reason="a running process keeps the toolTimeout that it was started with")
 def test_a_new_bound_for_tools_is_obeyed_by_a_process_that_runs(world: World) -> None:
     session = world.session(allowedTools=["Bash"])
     assert session.turn("one") == "done"
@@ -329,7 +328,6 @@ def test_a_new_bound_for_tools_is_obeyed_by_a_process_that_runs(world: World) ->
     assert session.turn("two") == "interrupted"
 
 
-@pytest.mark.xfail(strict=True, reason="Dialogue.pump forgets the tools that were read before it")
 def test_a_tool_is_bounded_after_a_restart_of_the_daemon_too(world: World) -> None:
     session = world.session(allowedTools=["Bash"], toolTimeout=3)
     world.api.reply_with(ToolUse("Bash", {"command": "touch begun; sleep 15"}))
@@ -339,7 +337,6 @@ def test_a_tool_is_bounded_after_a_restart_of_the_daemon_too(world: World) -> No
     assert session.outcome(turn) == "interrupted"
 
 
-@pytest.mark.xfail(strict=True, reason="the time in which a tool stands still counts as its own")
 def test_a_tool_that_is_suspended_does_not_run_out_of_time(world: World) -> None:
     session = world.session(allowedTools=["Bash"], toolTimeout=4)
     world.api.reply_with(ToolUse("Bash", {"command": "touch begun; sleep 1"}))

@@ -71,6 +71,9 @@ def test_no_turn_of_a_closed_session_is_left(entered: bool, first: str) -> None:
     of = session("CLOSING", revoked_at=NOW, revoked_reason="killed")
     made = finished(of, process(), turn(1, "RUNNING"), turn(2), signal=9, entered=entered)
     assert shown(made) == [(1, first, None), (2, "INTERRUPTED", None)]
+    assert told(made) == [
+        ("SESSION_CLOSED", {"reason": "killed", "signal": 9, "turn": 1, "outcome": first.lower()}),
+    ]
 
 
 @pytest.mark.parametrize("state", ["READY", "ACTIVE", "IDLE"])
@@ -162,6 +165,8 @@ def test_a_command_that_ends_well_but_not_while_it_should_run_has_failed(state: 
 def test_the_turn_of_a_process_that_failed_is_sent_again_only_if_it_never_got_it(entered: bool, expected: Any) -> None:
     made = finished(session("ACTIVE"), process(), turn(1, "RUNNING"), turn(2), signal=9, entered=entered)
     assert shown(made) == expected
+    its_end = {"turn": 1, "outcome": "unknown"} if entered else {}
+    assert told(made) == [("SESSION_ERROR", {"reason": "crashed", "signal": 9, "restarts": 0, **its_end})]
 
 
 def test_a_process_that_is_not_to_be_restarted_stays_ended() -> None:

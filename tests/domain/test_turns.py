@@ -1,5 +1,6 @@
 """The laws of turns: one at a time, in order, none twice, and none beyond the budget."""
 
+import contextlib
 from typing import Any
 
 import msgspec
@@ -11,7 +12,6 @@ from daemon.domain import process_ends, processes, turns, usage
 from daemon.domain.changes import Outcome
 from daemon.domain.errors import DaemonError
 from daemon.domain.pool import Limits
-from daemon.domain.process_config import read
 from daemon.domain.process_ends import End
 from daemon.domain.process_rows import Process, Turn
 from daemon.domain.process_views import SentMessage
@@ -236,7 +236,8 @@ def test_the_end_of_a_turn_where_none_runs_is_no_turn() -> None:
 @pytest.mark.parametrize("state", ["SUSPENDED", "CLOSING"])
 def test_a_turn_may_end_while_its_session_is_stopped_and_nothing_begins(state: State) -> None:
     made = over(session(state), process(), turn(3, "RUNNING"), turn(4))
-    assert (after(made)[0].state, shown(made), made.facts) == (state, [(3, "DONE", None)], ())
+    assert (after(made)[0].state, shown(made)) == (state, [(3, "DONE", None)])
+    assert told(made) == [("SESSION_UPDATED", {"fields": ("turns",), "turn": 3, "outcome": "done"})]
 
 
 def test_of_what_a_run_reports_only_what_is_new_is_added() -> None:
@@ -320,10 +321,12 @@ def test_a_turn_that_runs_is_not_cut_off_by_the_budget() -> None:
 
 
 @pytest.mark.parametrize(("tokens", "spent"), [(0, False), (99, False), (100, True), (101, True)])
-def test_a_budget_is_spent_when_all_of_it_is_used(tokens: int, spent: bool) -> None:
+def test_a_session_that_has_used_all_of_its_budget_does_not_go_on(tokens: int, spent: bool) -> None:
     of = session(usage_stats=used(input_tokens=tokens))
-    assert turns.is_spent(of, read(BUDGET)) is spent
-    assert not turns.is_spent(of, read(config()))
+    turns.require_budget(of, process(config=config()))
+    with pytest.raises(DaemonError) if spent else contextlib.nullcontext() as refused:
+        turns.require_budget(of, process(config=BUDGET))
+    assert not spent or refused.value.code == "INVALID_STATE_TRANSITION"
 
 
 # --- turns that will never be done

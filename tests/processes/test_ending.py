@@ -164,10 +164,6 @@ def test_what_a_process_leaves_behind_that_has_failed_is_ended(desk: Desk) -> No
     assert session.story()[-1] == "error crashed exit 3"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="SessionProcess._over: nobody ends the keeper of a killed wrapper, which goes on for ever, even when CLOSED",
-)
 def test_the_end_of_a_process_whose_wrapper_was_killed_is_lost_but_nothing_is_left_of_it(desk: Desk) -> None:
     session = stubborn(desk)
     kill9(int((session.directory / "wrapper").read_text().split()[1]))

@@ -2,10 +2,9 @@
 
 import time as wall
 
-import pytest
-
 from daemon.running import Daemon
 from daemon.supervision.house import Grace
+from tests.support.held_start import HeldStart
 from tests.support.supervised import BEGIN, Desk, Supervised
 
 GRACE = Grace(end_of_input=30, terminate=30)
@@ -38,10 +37,20 @@ def test_a_session_of_whose_process_something_is_left_is_never_swept(desk: Desk)
     session.do("kill")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="kill_switch.activate: a session that closes in good order keeps its grace, and is not counted as left",
-)
+def test_a_kill_cuts_a_start_short(desk: Desk) -> None:
+    session = desk.make("sh", "-c", "exit 3").wait("ERROR")
+    with HeldStart(session) as start:
+        session.do("resume")
+        start.wait()
+        answer = session.do("kill")
+        left = session.tree
+        if left:
+            start.let_go()
+        session.wait("CLOSED")
+    assert left == []
+    assert answer["state"] == "CLOSED"
+
+
 def test_the_kill_switch_cuts_a_good_order_short(desk: Desk) -> None:
     session = closing(desk)
     answer = desk.live.owner.post("/v1/admin/kill-switch", json={"reason": "it went mad"}).json()
@@ -54,10 +63,6 @@ def test_the_kill_switch_cuts_a_good_order_short(desk: Desk) -> None:
         desk.live.owner.post("/v1/admin/recover").raise_for_status()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Supervisor.end_everything: what closes in good order keeps its grace, and outlives the daemon",
-)
 def test_a_stop_that_ends_processes_cuts_a_good_order_short(desk: Desk) -> None:
     session = closing(desk)
 

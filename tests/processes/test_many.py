@@ -73,14 +73,13 @@ def test_a_hundred_sessions_at_once_all_take_a_turn_and_all_end(
         made = list(
             several.map(lambda _: desk.make("sh", "-c", ANSWERS, agent=agent, process={"quietAfter": 50}), range(COUNT))
         )
-        wait_for(lambda: len(remote.owner.get("/v1/owner/processes").json()) == COUNT + 1, 60)
         for number, session in enumerate(made):
             session.wait("READY").send(f"message {number}")
-        wait_for(lambda: all(one["turns"] for one in remote.owner.get("/v1/owner/processes").json()), 60)
+        list(several.map(lambda one: wait_for(lambda: one.process["turns"]), made))
         after = remote.rss()
+        assert len(remote.owner.get("/v1/owner/processes").json()) == COUNT + 1
         assert [one.output() for one in made] == [f"got message {number}\n" for number in range(COUNT)]
         list(several.map(lambda one: one.revoke(), made))
-        wait_for(lambda: len(remote.owner.get("/v1/owner/processes").json()) == 1, 60)
     for session in made:
         assert session.wait("CLOSED").story() == [
             *BEGIN,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.daemon_process import wait_for
-from tests.support.supervised import BEGIN, CAT, Desk, ScriptedClaude, Supervised, code
+from tests.support.supervised import BEGIN, CAT, Desk, ScriptedClaude, Supervised, code, ticked
 
 SETTINGS = {"DAEMON_PROCESSES_MAX_PROCESSES": "3", "DAEMON_PROCESSES_MAX_PER_AGENT": "2"}
 QUICK: dict[str, Any] = {"quietAfter": 50}
@@ -230,6 +230,18 @@ def test_one_that_made_room_stays_away_when_the_daemon_starts_again(desk: Desk) 
     assert is_away(session)
     session.turn("two")
     assert session.external_ids == [session.external_ids[0]] * 2
+
+
+def test_nobody_makes_room_for_one_that_stays_away(desk: Desk) -> None:
+    session = idle(desk)
+    generic(desk, 2)
+    other = desk.claude()
+    wait_for(lambda: is_away(session))
+    session.do("suspend")
+    session.do("resume")
+    ticked(desk.live)
+    assert is_away(session)
+    assert other.story() == BEGIN
 
 
 @pytest.mark.parametrize("kind", ["claude", "generic"])

@@ -101,10 +101,6 @@ def test_a_suspended_session_s_turn_is_interrupted_by_force_alone(desk: Desk) ->
     assert session.notes("got") == ["one", "two"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="SessionProcess._end: to begin again, what its owner has suspended runs on until it has ended by itself",
-)
 def test_a_suspended_process_does_not_run_in_order_to_begin_again(desk: Desk) -> None:
     session = desk.sh("trap '' TERM; echo up; while :; do echo tick; sleep 0.02; done", restart="never").says("up")
     session.do("suspend")

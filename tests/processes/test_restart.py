@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pytest
-
 from tests.support.daemon_process import wait_for
 from tests.support.services.webhook import FakeWebhook
 from tests.support.supervised import BEGIN, CAT, Desk, Supervised, heard, pass_time, ticked
@@ -94,14 +92,31 @@ def test_a_run_of_ten_minutes_makes_the_failures_before_it_forgotten(desk: Desk)
     assert [one["after"] for one in failures(session)] == [1, 2, 4, 1, 2]
 
 
-def test_a_message_that_a_failed_process_never_got_is_for_its_next_run(desk: Desk) -> None:
-    session = desk.make("sh", "-c", "exit 3", process={**AGAIN, "quietAfter": 50})
-    failed(session, 1)
-    assert session.patch(process={"command": [*CAT]}).status_code == 200
-    assert session.post("messages", content="hello", queue=True).status_code == 409
-    pass_time(desk.live, 1)
-    session.wait("READY").turn("hello")
-    assert session.output() == "hello\n"
+def test_a_message_that_a_process_never_got_is_for_its_next_run(desk: Desk) -> None:
+    place = desk.workspace / "place"
+    place.mkdir()
+    session = desk.claude(idleTimeout=60, workingDir=str(place))
+    session.turn("one")
+    pass_time(desk.live, 60)
+    wait_for(lambda: session.state == "SUSPENDED" and not session.pids)
+    place.rmdir()
+    session.send("two")
+    session.wait("ERROR")
+    place.mkdir()
+    session.do("resume")
+    wait_for(lambda: session.process["turns"] == 2)
+    assert session.notes("got") == ["one", "two"]
+    assert session.external_ids == [session.external_ids[0]] * 2
+    assert [one for one in session.story() if not one.startswith("updated")][5:] == [
+        "suspended by idle",
+        "resumed",
+        "READY>ACTIVE 2",
+        "error spawn",
+        "ERROR>INITIALIZING",
+        "INITIALIZING>READY",
+        "READY>ACTIVE 2",
+        "ACTIVE>IDLE 2 done",
+    ]
 
 
 def test_its_owner_lets_it_begin_again_as_if_it_never_had_failed(desk: Desk) -> None:
@@ -115,10 +130,6 @@ def test_its_owner_lets_it_begin_again_as_if_it_never_had_failed(desk: Desk) -> 
     assert session.process["restarts"] == 11
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="notifications._dedup_key: what is told of a session after its owner has acted is taken for a repetition",
-)
 def test_the_owner_is_told_again_when_what_he_resumed_fails_again(desk: Desk, hook: FakeWebhook) -> None:
     session = desk.make("sh", "-c", "exit 3")
     failed(session, 1)
@@ -168,6 +179,21 @@ def test_a_restart_resumes_the_conversation(desk: Desk) -> None:
     assert ["--resume" in run for run in session.notes("run")] == [False, True]
     assert session.external_ids == [session.external_ids[0]] * 2
     assert session.notes("got") == ["one", "two", "three"]
+
+
+def test_a_conversation_is_not_forgotten_because_its_process_fails_again(desk: Desk) -> None:
+    session = desk.claude(**AGAIN)
+    session.turn("one")
+    session.script(exit=3).send("two")
+    failed(session, 1)
+    session.script(exit=1)
+    pass_time(desk.live, 1)
+    session.wait("READY").send("three")
+    failed(session, 2)
+    session.script()
+    pass_time(desk.live, 2)
+    session.wait("READY").turn("four")
+    assert session.external_ids == [session.external_ids[0]] * 3
 
 
 def test_a_conversation_that_cannot_be_resumed_begins_anew(desk: Desk) -> None:

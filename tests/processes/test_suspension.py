@@ -1,8 +1,7 @@
 """A suspended session's process stands still, all of it, until it is resumed; its token is refused meanwhile."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-
-import pytest
 
 from tests.support.daemon_process import wait_for
 from tests.support.supervised import BEGIN, CAT, Desk, Supervised, code, kill9, pass_time
@@ -125,9 +124,40 @@ def test_nothing_of_a_suspended_agent_can_be_resumed_or_spoken_to(desk: Desk) ->
     agent(session, "suspend")
     session.wait("SUSPENDED")
     assert code(session.post("resume")) == (409, "AGENT_SUSPENDED")
+    assert code(session.post("suspend")) == (409, "INVALID_STATE_TRANSITION")
     assert code(session.post("messages", content="hello", queue=True)) == (409, "AGENT_SUSPENDED")
     assert code(desk.ask(*CAT, agent=session.agent_id)) == (409, "AGENT_SUSPENDED")
     assert session.story() == [*BEGIN, "suspended by agent"]
+
+
+def test_however_often_it_is_suspended_and_resumed_at_once_the_last_word_holds(desk: Desk) -> None:
+    session = family(desk)
+    with ThreadPoolExecutor(4) as several:
+        answers = list(several.map(lambda number: session.post(("suspend", "resume")[number % 2]), range(40)))
+    assert {code(answer) for answer in answers} <= {(200, None), (409, "INVALID_STATE_TRANSITION")}
+    session.post("suspend")
+    wait_for(session.stopped)
+    session.do("resume")
+    wait_for(session.goes_on)
+    assert works(session)
+
+
+def test_however_fast_an_agent_is_suspended_and_activated_the_last_word_holds(desk: Desk) -> None:
+    session = family(desk)
+    for _ in range(10):
+        agent(session, "suspend")
+        agent(session, "activate")
+    session.wait("READY")
+    wait_for(session.goes_on)
+    assert works(session)
+    for _ in range(10):
+        agent(session, "activate")
+        agent(session, "suspend")
+    session.wait("SUSPENDED")
+    wait_for(session.stopped)
+    agent(session, "activate")
+    session.wait("READY")
+    assert works(session)
 
 
 def test_a_failed_session_of_a_suspended_agent_is_not_started_again(desk: Desk) -> None:
@@ -171,10 +201,6 @@ def test_what_was_stopped_stays_stopped_when_the_daemon_starts_again(desk: Desk)
     assert other.story() == BEGIN
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="process_ends._failed: the restart policy starts again what was suspended, by its owner too",
-)
 def test_a_stopped_process_that_is_killed_from_outside_does_not_run_again_before_its_owner_says_so(desk: Desk) -> None:
     session = desk.run(*CAT, restart="on-failure")
     session.do("suspend")

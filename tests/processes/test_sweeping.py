@@ -4,8 +4,6 @@ import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
 from daemon.running import Daemon
 from tests.support.daemon_process import wait_for
 from tests.support.live import LiveDaemon
@@ -142,10 +140,14 @@ def test_directories_of_nobody_are_removed_and_nothing_else(desk: Desk) -> None:
     assert session.directory.is_dir()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Supervisor.tidy takes the directory of a session that is not committed yet: it stays CREATED for ever",
-)
+def test_a_session_that_is_refused_leaves_no_directory(desk: Desk) -> None:
+    agent = desk.live.new_agent()
+    desk.live.owner.post(f"/v1/agents/{agent}/suspend").raise_for_status()
+    before = set(desk.live.home.processes.iterdir())
+    assert code(desk.ask(*CAT, agent=agent)) == (409, "AGENT_SUSPENDED")
+    assert set(desk.live.home.processes.iterdir()) == before
+
+
 def test_tidying_takes_no_directory_from_a_session_that_is_being_made(desk: Desk) -> None:
     over = threading.Event()
 
@@ -164,7 +166,9 @@ def test_tidying_takes_no_directory_from_a_session_that_is_being_made(desk: Desk
         tidying.join()
     made = [Supervised(desk.live, answer.json()) for answer in answers if answer.status_code == 201]
     robbed = [one for one in made if not one.directory.is_dir()]
-    desk.made += [one for one in made if one not in robbed]  # the others could not even be ended
+    desk.made += [one for one in made if one not in robbed]
+    for one in robbed:  # which may never be CLOSED
+        one.post("kill")
     assert [answer.status_code for answer in answers] == [201] * len(answers)
     assert robbed == []
     for session in made:

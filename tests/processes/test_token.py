@@ -6,8 +6,6 @@ import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
 from tests.support.daemon_process import wait_for
 from tests.support.services.webhook import FakeWebhook
 from tests.support.supervised import (
@@ -205,6 +203,13 @@ def test_a_refused_renewal_leaves_it_as_it_is(desk: Desk) -> None:
     assert session.token_in_file == answer["token"]
 
 
+def test_the_daemon_renews_a_token_that_its_process_has_removed(desk: Desk) -> None:
+    session = long_lived(desk)
+    (session.directory / "token").unlink()
+    pass_time(desk.live, 600)
+    assert_found(session)
+
+
 def at_once(session: Supervised, count: int) -> list[str]:
     """Renew with the same token several times at once, and return the tokens that are answered."""
     clients = [session.live.agent(session.token_in_file) for _ in range(count)]
@@ -218,10 +223,6 @@ def at_once(session: Supervised, count: int) -> list[str]:
         return list(several.map(renew, range(count)))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Staging._run publishes what it staged even where the transaction handed out the winner's answer instead",
-)
 def test_workers_that_renew_at_once_leave_a_token_in_the_file_that_is_accepted(desk: Desk) -> None:
     session = long_lived(desk)
     for _ in range(5):
@@ -275,10 +276,6 @@ def test_a_token_that_was_never_made_the_current_one_is_not_published(desk: Desk
     assert_found(session)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="SessionProcess.attach settles no token of what runs: after a crash its file has one that is refused",
-)
 def test_a_token_that_a_crash_kept_from_its_file_is_published_for_a_process_that_runs(desk: Desk) -> None:
     session = desk.run(*CAT)
     session.do("rotate")

@@ -2,6 +2,7 @@
 
 import sys
 import time as wall
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -52,6 +53,16 @@ def test_a_busy_session_refuses_a_message_that_may_not_wait(desk: Desk) -> None:
     session.release("go")
     session.wait("IDLE")
     assert session.send("3") == 2
+
+
+def test_of_messages_that_come_at_once_one_is_taken(desk: Desk) -> None:
+    session = desk.claude().script(hold="go")
+    with ThreadPoolExecutor(8) as several:
+        answers = list(several.map(lambda number: session.post("messages", content=str(number)), range(8)))
+    assert sorted(code(answer) for answer in answers) == [(202, None)] + [(409, "SESSION_BUSY")] * 7
+    session.release("go")
+    session.wait("IDLE")
+    assert len(session.notes("got")) == 1
 
 
 def test_messages_that_wait_are_bounded_and_taken_in_order(desk: Desk) -> None:
@@ -139,10 +150,6 @@ def test_what_waits_when_a_session_is_closed_is_never_begun(desk: Desk) -> None:
     assert session.notes("got") == ["1"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="sessions.message asks for the session's status only if its own token sends: the owner's turn begins",
-)
 def test_an_expired_session_takes_no_message_even_before_anybody_has_seen_that_it_expired(desk: Desk) -> None:
     session = desk.make(*CAT, ttl=300).wait("READY")
 
@@ -269,6 +276,10 @@ def test_a_message_may_have_any_character(desk: Desk) -> None:
     assert session.output() == f"{TEXT}\n"
     assert claude.notes("got") == [f"{TEXT}\n{TEXT}"]
     assert session.post("messages", content="nul\0").status_code == 400
+    half = desk.live.owner.post(
+        f"{session.path}/messages", content=b'{"content": "\\ud800"}', headers={"Content-Type": "application/json"}
+    )
+    assert half.status_code == 400
     assert session.post("messages", content="").status_code == 400
 
 

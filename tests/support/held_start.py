@@ -1,9 +1,8 @@
 """A start that is held between INITIALIZING and READY."""
 
-import contextlib
+import fcntl
 import os
-import stat
-import threading
+import signal
 from typing import Self
 
 from tests.support.daemon_process import wait_for
@@ -13,7 +12,8 @@ from tests.support.supervised import Supervised
 class HeldStart:
     """Holds the next start of a session between INITIALIZING and READY, as a slow disk would, until it is let go.
 
-    The shell that becomes the command writes its pid into a file first: where a FIFO has that name, it waits.
+    What becomes the command opens `stdout` for writing first, and waits there for as long as we have a lease on the
+    file (fcntl(2), "Leases").
 
     Args:
         session: that was started before, and does not run now.
@@ -21,29 +21,25 @@ class HeldStart:
 
     def __init__(self, session: Supervised) -> None:
         self._session = session
-        self._path = session.directory / "child"
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._hold)
-
-    def _hold(self) -> None:
-        while not self._over.is_set():  # the daemon removes what has the name before it starts anything
-            with contextlib.suppress(FileExistsError):
-                os.mkfifo(self._path, 0o600)
+        self._fd = -1
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._fd = os.open(self._session.directory / "stdout", os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.fcntl(self._fd, fcntl.F_SETSIG, signal.SIGURG)  # which is ignored, unlike the usual SIGIO
+        fcntl.fcntl(self._fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         return self
 
     def wait(self) -> Self:
         """Return once the start is held."""
         self._session.wait("INITIALIZING")
-        wait_for(lambda: stat.S_ISFIFO(self._path.stat().st_mode) and self._session.tree)
+        wait_for(lambda: len(self._session.tree) == 1)
         return self
 
     def let_go(self) -> None:
         """Let it go on."""
-        self._path.read_text()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
+        self.let_go()

@@ -50,5 +50,5 @@ def require() -> None:
     """Skip the test where such namespaces cannot be made; fail where `DAEMON_TEST_REQUIRE` names netns."""
     missing = why_not()
     if missing is not None:
-        required = "netns" in os.environ.get("DAEMON_TEST_REQUIRE", "").split(",")
+        required = "netns" in os.environ.get("DAEMON_TEST_REQUIRE", "").split()
         (pytest.fail if required else pytest.skip)(missing)

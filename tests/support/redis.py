@@ -21,7 +21,7 @@ SHARED = "redis://127.0.0.1:6379"
 def require(present: bool, missing: str) -> None:
     """Skip the test, saying what is missing; fail where `DAEMON_TEST_REQUIRE` names redis."""
     if not present:
-        required = "redis" in os.environ.get("DAEMON_TEST_REQUIRE", "").split(",")
+        required = "redis" in os.environ.get("DAEMON_TEST_REQUIRE", "").split()
         (pytest.fail if required else pytest.skip)(missing)
 
 

@@ -346,12 +346,13 @@ class Desk:
 
     def close(self) -> None:
         """End every session; each must have lived by the one table, and nothing of it may be left."""
+        alive = [one for one in self.made if one.state != "CLOSED"]
         with ThreadPoolExecutor(8) as several:  # what is killed at about the same time is killed together
-            list(several.map(lambda one: one.state == "CLOSED" or one.post("kill"), self.made))
+            answers = list(several.map(lambda one: one.post("kill"), alive))
+        for one, answer in zip(alive, answers, strict=True):
+            assert answer.json().get("state") == "CLOSED", (answer.text, one.story(), one.pids)
         for one in self.made:
-            walked = steps(one.events())
-            assert walked, one.story()
-            assert walked[-1][1] == one.wait("CLOSED").state
+            assert steps(one.events())[-1][1] == one.state == "CLOSED"
             assert one.pids == []
 
 

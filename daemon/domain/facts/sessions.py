@@ -42,10 +42,18 @@ class SessionStateChanged(Fact, frozen=True, kw_only=True):
 
 
 class SessionUpdated(Fact, frozen=True, kw_only=True):
-    """Attributes of a session changed, or its process, or the turns that wait."""
+    """Attributes of a session changed, or its process, or the turns that wait.
+
+    Args:
+        fields: which.
+        turn: one that is over while its session is suspended.
+        outcome: how it ended.
+    """
 
     type: ClassVar[str] = "SESSION_UPDATED"
     fields: tuple[str, ...]
+    turn: int | None = None
+    outcome: str | None = None
 
 
 class SessionSuspended(Fact, frozen=True, kw_only=True):
@@ -133,12 +141,16 @@ class SessionClosed(Fact, frozen=True, kw_only=True):
 
     Args:
         reason, exit_code, signal: how its process ended, where it had one.
+        turn: the one that ended with it, if one ran.
+        outcome: how, as far as anybody knows.
     """
 
     type: ClassVar[str] = "SESSION_CLOSED"
     reason: str | None = None
     exit_code: int | None = None
     signal: int | None = None
+    turn: int | None = None
+    outcome: str | None = None
 
 
 class SessionKilled(Fact, frozen=True, kw_only=True):
@@ -155,6 +167,8 @@ class SessionError(Fact, frozen=True, kw_only=True):
         reason, exit_code, signal: how.
         restarts: begun so far.
         restart_at: Unix seconds; when it is started again, None: not by itself.
+        turn: the one that ended with it, if one ran that its process had got.
+        outcome: how, as far as anybody knows.
     """
 
     type: ClassVar[str] = "SESSION_ERROR"
@@ -164,6 +178,8 @@ class SessionError(Fact, frozen=True, kw_only=True):
     signal: int | None = None
     restarts: int = 0
     restart_at: int | None = None
+    turn: int | None = None
+    outcome: str | None = None
 
 
 class BudgetWarning(Fact, frozen=True, kw_only=True):

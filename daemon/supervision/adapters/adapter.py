@@ -29,7 +29,11 @@ class ToolsChanged(msgspec.Struct, frozen=True):
     ended: tuple[str, ...] = ()
 
 
-Meaning = TurnOver | ToolsChanged
+class NothingToResume(msgspec.Struct, frozen=True):
+    """The command has not kept the conversation that it was to go on with, and ends."""
+
+
+Meaning = TurnOver | ToolsChanged | NothingToResume
 
 
 class Resumption(msgspec.Struct, frozen=True):
@@ -51,6 +55,8 @@ class Adapter(Protocol):
 
     quiet_after: float | None
     """Seconds without output after which a turn is over; None: the output itself says when."""
+    tool_timeout: int
+    """Seconds that a tool may take; 0: no bound."""
 
     def arguments(self, begin: Resumption) -> list[str]:
         """Return the command to run."""

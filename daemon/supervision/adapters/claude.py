@@ -7,7 +7,7 @@ import msgspec
 from daemon.domain.process_config import CLAUDE, ProcessConfig
 from daemon.domain.process_rows import TurnState
 from daemon.domain.usage import Usage
-from daemon.supervision.adapters.adapter import Meaning, Resumption, ToolsChanged, TurnOver
+from daemon.supervision.adapters.adapter import Meaning, NothingToResume, Resumption, ToolsChanged, TurnOver
 
 _STREAMING = ["-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose"]
 
@@ -56,6 +56,7 @@ class Claude:
     def __init__(self, config: ProcessConfig) -> None:
         self._config = config
         self.quiet_after: float | None = None
+        self.tool_timeout = config.tool_timeout or 0
 
     def arguments(self, begin: Resumption) -> list[str]:
         """Return the command to run; what it may still spend is what the runs before have left."""
@@ -97,10 +98,9 @@ class Claude:
         return None
 
 
-def _over(said: _Line) -> TurnOver | None:
-    if said.subtype == "error_during_execution" and said.num_turns == 0:
-        # What it says when it finds nothing to resume, before it ends: no turn was begun.
-        return None
+def _over(said: _Line) -> Meaning:
+    if said.subtype == "error_during_execution" and said.num_turns == 0:  # before it has read anything
+        return NothingToResume()
     used = said.model_usage.values()
     return TurnOver(
         outcome=_outcome(said),

@@ -17,6 +17,7 @@ class Generic:
     def __init__(self, config: ProcessConfig) -> None:
         self._config = config
         self.quiet_after: float | None = (config.quiet_after or DEFAULT_QUIET * 1000) / 1000
+        self.tool_timeout = 0
 
     def arguments(self, begin: Resumption) -> list[str]:
         """Return the command to run: a run begins anew."""
