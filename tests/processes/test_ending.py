@@ -131,10 +131,11 @@ def test_a_stopped_process_is_let_go_on_in_order_to_end(desk: Desk) -> None:
 
 def test_the_whole_tree_is_asked_to_end(desk: Desk) -> None:
     child = "trap 'echo child; exit' TERM; echo ready; while :; do sleep 0.02; done"
-    session = desk.sh(f"setsid sh -c \"{child}\" & trap 'echo parent; exit 5' TERM; while :; do sleep 0.02; done")
+    session = desk.sh(f"setsid sh -c \"{child}\" & trap 'echo parent' TERM; wait $!; wait $!; exit 5")
     session.says("ready").revoke()
     session.wait_closed()
     assert sorted(session.output().split()) == ["child", "parent", "ready"]
+    assert session.story()[-1] == "closed revoked exit 5"
 
 
 # --- nothing is left

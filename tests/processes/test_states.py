@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from daemon.domain.states import TRANSITIONS, State
+from tests.support.daemon_process import wait_for
 from tests.support.held_start import HeldStart
 from tests.support.stories import steps
 from tests.support.supervised import BEGIN, CAT, Desk, Supervised, code, kill9, pass_time
@@ -33,6 +34,7 @@ def busy(desk: Desk) -> Supervised:
     """Return a session in the middle of its first turn, which goes on when `go` is there."""
     session = desk.claude().script(hold="go")
     session.send("work")
+    wait_for(lambda: session.notes("got"))
     return session
 
 
