@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from daemon.domain import process_ends, processes
 from daemon.domain.changes import Outcome
-from daemon.domain.process_ends import LONGEST_BACKOFF, MAX_FAILURES, STEADY, UNRESUMED, End
+from daemon.domain.process_ends import LONGEST_BACKOFF, MAX_FAILURES, STEADY, End
 from daemon.domain.process_rows import Process, Turn
 from daemon.domain.processes import Started
 from daemon.domain.rows import Session
 from daemon.domain.states import STATES, State
-from tests.domain.supervised_rows import NOW, config, kinds, process, rows, session, shown, told, turn, used
+from tests.domain.supervised_rows import NOW, config, kinds, process, rows, session, shown, told, turn
 
 RESTARTING = config(restart="on-failure")
 GONE: dict[str, Any] = {"pid": None, "wrapper_pid": None, "wrapper_started": None, "boot_id": None}
@@ -226,21 +226,21 @@ def test_between_two_runs_there_is_always_a_wait_that_is_bounded(lengths: list[i
         of, its = after(processes.started(rows(of, its), now, running=Started(9, 8, "7", "b", its.config, None)))
 
 
+@pytest.mark.parametrize("state", [state for state in STATES if state not in {"CLOSING", "CLOSED", "ERROR"}])
+def test_what_was_suspended_does_not_come_back_by_itself(state: State) -> None:
+    _, its = after(finished(session(state), process(config=RESTARTING), signal=9))
+    assert its.restart_at == (None if state == "SUSPENDED" else NOW + 1)
+
+
 # --- a conversation that is not there
 
 
-@pytest.mark.parametrize(
-    ("lasted", "end", "said", "kept"),
-    [
-        (UNRESUMED - 1, {"exit_code": 1}, None, False),
-        (UNRESUMED, {"exit_code": 1}, None, True),
-        (1, {"exit_code": 2}, None, True),
-        (1, {"signal": 9}, None, True),
-        (1, {"exit_code": 1}, used(turns=1), True),
-    ],
-)
-def test_a_command_that_fails_at_once_and_has_said_nothing_found_no_conversation(
-    lasted: int, end: dict[str, Any], said: str | None, kept: bool
-) -> None:
-    its = process(resumable=True, started_at=NOW - lasted, run_usage=said)
-    assert after(finished(session(), its, **end))[1].resumable is kept
+@pytest.mark.parametrize("state", ["READY", "INITIALIZING"])
+def test_a_command_that_found_nothing_to_resume_begins_a_conversation_of_its_own(state: State) -> None:
+    kept = process(alive=False, resumable=True, config=RESTARTING)
+    for unresumed in (False, True):
+        of, its = after(finished(session(state), kept, exit_code=1, unresumed=unresumed))
+        assert its.resumable is not unresumed
+        assert its.restart_at is not None
+        _, begun = after(processes.begin(rows(of, its), its.restart_at, external_id="fresh"))
+        assert begun.external_id == ("fresh" if unresumed else "x")

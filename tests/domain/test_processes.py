@@ -392,7 +392,19 @@ def test_a_message_needs_an_active_agent_whoever_sends_it() -> None:
 def test_an_agents_message_is_checked_again_on_the_stored_row() -> None:
     assert refusal(message, session(expires_at=NOW), by_agent=True)[0] == "TOKEN_EXPIRED"
     assert refusal(message, session("CLOSING", revoked_at=NOW), by_agent=True)[0] == "SESSION_REVOKED"
-    assert message(session(expires_at=NOW), by_agent=False).answer.turn == 1
+
+
+@pytest.mark.parametrize(
+    ("of", "status"),
+    [
+        (session(expires_at=NOW), "EXPIRED"),
+        (session("CLOSING", expired_at=NOW), "EXPIRED"),
+        (session("CLOSING", revoked_at=NOW), "REVOKED"),
+    ],
+)
+def test_a_session_whose_time_is_over_takes_no_message_of_its_owner_either(of: Session, status: str) -> None:
+    code, told_of = refusal(message, of, by_agent=False)
+    assert (code, told_of["from"], told_of["status"]) == ("INVALID_STATE_TRANSITION", of.state, status)
 
 
 # --- a session is made
