@@ -43,10 +43,13 @@ class RunningProcess:
         """Return whether its wrapper, which dies last, is alive."""
         return is_alive(self.wrapper)
 
-    async def freeze(self) -> None:
-        """Stop the whole tree."""
-        self.frozen, self._stopped_at = True, asyncio.get_running_loop().time()
-        await asyncio.to_thread(tree.freeze, [self.tree])
+    async def freeze(self) -> bool:
+        """Stop the whole tree; return whether nothing of it runs."""
+        self._stopped_at = asyncio.get_running_loop().time()
+        left = await asyncio.to_thread(tree.freeze, [self.tree])
+        # What could not be stopped is tried again; what was must be let go of all the same.
+        self.frozen = True if not any(left.values()) else None
+        return self.frozen is True
 
     async def thaw(self) -> None:
         """Let the whole tree go on."""

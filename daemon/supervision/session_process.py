@@ -4,23 +4,22 @@ import asyncio
 import contextlib
 
 from daemon.domain import processes
-from daemon.domain.errors import STORAGE_UNAVAILABLE, DaemonError
+from daemon.domain.errors import DaemonError
 from daemon.domain.process_config import ProcessConfig, read
 from daemon.domain.process_ends import End
 from daemon.domain.process_rows import Supervised
 from daemon.domain.processes import Started
-from daemon.domain.turns import TurnEnd
 from daemon.supervision import attaching
 from daemon.supervision.adapters import adapter_for
-from daemon.supervision.dialogue import Dialogue, Reports
+from daemon.supervision.dialogue import Dialogue
 from daemon.supervision.ending import Ending
 from daemon.supervision.house import House
 from daemon.supervision.reaper import Killed
+from daemon.supervision.reporting import RETRY_SECONDS, reports_for
 from daemon.supervision.running_process import RunningProcess
 from daemon.supervision.starting import StartError, start_unless_ended
 from daemon.supervision.tree import Tree
 
-RETRY_SECONDS = 1.0
 _LONG = 3_600.0
 _FOR_A_PLACE = 0.05
 
@@ -94,10 +93,10 @@ class SessionProcess:
         await asyncio.to_thread(attaching.step_out, self.session_id)
         if await asyncio.to_thread(attaching.was_begun, self._directory, row):
             found = await asyncio.to_thread(attaching.find, self._directory, row)
-            if found is None:
-                await self._record_end(row)
-            else:
+            if found is not None:
                 await self._adopt(row, *found)
+            elif not await self._record_end(row):
+                return
             await self._look_at_rows()
         self._attached = True
 
@@ -107,17 +106,20 @@ class SessionProcess:
 
     async def _adopt(self, row: Supervised, tree: Tree, pid: int) -> None:
         config = self._house.reports.config(row.process) or read(row.process.config)
+        self._house.places.take()
         self._watch(row, tree, pid, config)
         with contextlib.suppress(DaemonError):  # a session that is over by now does without a token
             await self._house.settle(self.session_id)
         if row.process.pid is None:
             await self._tell_started(row)
 
-    async def _record_end(self, row: Supervised) -> None:
-        """Record how a process ended that no daemon was there for, once nothing of it is left."""
-        if self._count(await self._house.reaper.kill(attaching.leftovers(self.session_id))):
-            end = await asyncio.to_thread(attaching.end_of, self._directory, row)
-            await self._house.reports.finished(self.session_id, end)
+    async def _record_end(self, row: Supervised) -> bool:
+        """Record how a process ended that no daemon was there for; return whether nothing of it is left."""
+        if not self._count(await self._house.reaper.kill(attaching.leftovers(self.session_id))):
+            return False
+        end = await asyncio.to_thread(attaching.end_of, self._directory, row)
+        await self._house.reports.finished(self.session_id, end)
+        return True
 
     async def look(self) -> bool:
         """Make the system what the rows say, one step further; return whether the session is over.
@@ -131,7 +133,8 @@ class SessionProcess:
         if row is None or row.session.state == "CLOSED":
             await self._let_go()
             return True
-        await self._step(row)
+        if self._attached:
+            await self._step(row)
         return False
 
     async def _step(self, row: Supervised) -> None:
@@ -161,33 +164,26 @@ class SessionProcess:
             self._directory,
             adapter_for(config),
             row.process.output_offset,
-            # No message can follow the part of one that is in its input: it begins again.
-            Reports(self._turn_over, lambda: self._house.reports.rest(self.session_id, "restart")),
+            reports_for(self.session_id, self._house.reports),
         )
-        self._house.places.take()
         self.live = live
         return live
-
-    async def _turn_over(self, end: TurnEnd) -> None:
-        """Report until it is stored: what the output said is not said again."""
-        while True:
-            try:
-                await self._house.reports.turn_over(self.session_id, end)
-            except DaemonError as error:
-                if error.kind is not STORAGE_UNAVAILABLE:
-                    raise
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
-                return
 
     async def _begin(self, row: Supervised) -> None:
         if not processes.is_wanted(row.session, row.process, self._house.clock.now()):
             return
         if self._house.places.full:  # what makes room for it has not ended yet
             self._due = _FOR_A_PLACE
-        elif (begun := await self._house.reports.begin(self.session_id)) is not None:
-            self.row = begun
-            await self._start(begun)
+            return
+        self._house.places.take()
+        try:
+            begun = await self._house.reports.begin(self.session_id)
+            if begun is not None:
+                self.row = begun
+                await self._start(begun)
+        finally:
+            if self.live is None:
+                self._house.places.give_back()
 
     async def _start(self, row: Supervised) -> None:
         try:
@@ -225,13 +221,16 @@ class SessionProcess:
         if row.process.suspended_by == "agent":
             await self._house.reports.resume(self.session_id)
             self.wake()
-        elif self.live is not None and not self.live.frozen:
-            await self.live.freeze()
+        else:
+            await self._stand_still()
+
+    async def _stand_still(self) -> None:
+        if self.live is not None and not self.live.frozen and not await self.live.freeze():
+            self._due = RETRY_SECONDS
 
     async def _stop_with_agent(self) -> None:
         """Stop the tree of a session whose agent is suspended, then say so."""
-        if self.live is not None and not self.live.frozen:
-            await self.live.freeze()
+        await self._stand_still()
         if await self._house.reports.suspend(self.session_id, "agent"):
             self.wake()
 

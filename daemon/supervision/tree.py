@@ -132,7 +132,11 @@ def freeze(trees: Sequence[Tree], seconds: float = _SETTLE) -> Left:
     """
     hunt = _Hunt(trees)
     found = hunt.stop(time.monotonic() + seconds)
-    return {session_id: [entry.pid for entry in some if hunt.may_run(entry)] for session_id, some in found.items()}
+    left = {session_id: [entry.pid for entry in some if hunt.may_run(entry)] for session_id, some in found.items()}
+    for tree in trees:
+        if not left[tree.session_id]:
+            tree.cgroup.thaw()  # each has its signal, and obeys it before it runs: everybody sees that it is stopped
+    return left
 
 
 def thaw(trees: Sequence[Tree]) -> Left:
