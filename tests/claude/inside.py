@@ -1,4 +1,4 @@
-"""Claude Code under the daemon, end to end; `test_real_cli.py` runs each of these in a namespace of its own."""
+"""Claude Code under the daemon, end to end; `test_real_cli_*.py` run each of these in a namespace of its own."""
 
 import contextlib
 import json
