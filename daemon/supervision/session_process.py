@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 
-from daemon.domain import processes
+from daemon.domain import pool, processes
 from daemon.domain.errors import DaemonError
 from daemon.domain.process_config import ProcessConfig, read
 from daemon.domain.process_ends import End
@@ -144,8 +144,7 @@ class SessionProcess:
         elif session.state == "CLOSING":
             await self._end(row, at_once=self._hurried or processes.skips_grace(session))
         elif live is not None and (row.process.rest is not None or self._ending.begun):
-            # What stands still must not run again in order to end.
-            await self._end(row, at_once=session.state == "SUSPENDED" and live.frozen is True)
+            await self._end(row, at_once=self._stands_still(row))
         elif row.agent.status != "ACTIVE":
             await self._stop_with_agent()
         elif session.state == "SUSPENDED":
@@ -248,6 +247,11 @@ class SessionProcess:
             await self._kill(self.live)
         else:
             self._due = wait
+
+    def _stands_still(self, row: Supervised) -> bool:
+        """Return whether a process must not run again in order to end; one without a turn has only to be told so."""
+        quiet = pool.can_rest(row.process.config) and all(turn.state != "RUNNING" for turn in row.turns)
+        return row.session.state == "SUSPENDED" and self.live is not None and bool(self.live.frozen) and not quiet
 
     async def _kill(self, live: RunningProcess) -> None:
         if self._count(await live.kill(self._house.reaper, self._house.grace.wrapper)):

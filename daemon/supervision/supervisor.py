@@ -161,7 +161,9 @@ class Supervisor:
         tasks = [self._tasks[one.session_id] for one in waiting if one.session_id in self._tasks]
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
-        return Proof(sum(one.killed for one in waiting), sum(one.left for one in waiting))
+        # Of what is not proven to be gone at least one process is taken to be there.
+        left = sum(max(1, one.left) for one in waiting if one.session_id in self._minded)
+        return Proof(sum(one.killed for one in waiting), left if tasks else 0)
 
     async def usage(self) -> dict[str, TreeUsage]:
         """Return what each session's tree takes."""

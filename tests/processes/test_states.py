@@ -14,7 +14,7 @@ from daemon.domain.states import TRANSITIONS, State
 from tests.support.daemon_process import wait_for
 from tests.support.held_start import HeldStart
 from tests.support.stories import steps
-from tests.support.supervised import BEGIN, CAT, Desk, Supervised, code, kill9, pass_time
+from tests.support.supervised import BEGIN, CAT, Desk, ScriptedClaude, Supervised, code, kill9, pass_time
 
 SETTINGS = {"DAEMON_PROCESSES_MAX_PROCESSES": "2"}
 
@@ -30,7 +30,7 @@ def failing(desk: Desk, **process: object) -> Supervised:
     return desk.make("sh", "-c", "exit 3", process=process).wait("ERROR")
 
 
-def busy(desk: Desk) -> Supervised:
+def busy(desk: Desk) -> ScriptedClaude:
     """Return a session in the middle of its first turn, which goes on when `go` is there."""
     session = desk.claude().script(hold="go")
     session.send("work")
@@ -229,9 +229,9 @@ def test_a_step_of_a_supervised_session_has_exactly_one_event(desk: Desk, edge: 
 
 
 def test_an_interrupted_turn_goes_on_after_the_session_is_resumed(desk: Desk) -> None:
-    session = desk.claude().script(hold="go")
-    session.send("work")
+    session = busy(desk)
     session.do("suspend")
+    wait_for(session.stopped)
     session.release("go")
     session.do("resume")
     session.wait("IDLE")
