@@ -226,7 +226,8 @@ class Daemon:
                 await self._settle()
         except TimeoutError:
             self.log.emit("daemon.failed", step="stop", reason=f"not done within {limit} s")
-        await self._stack.aclose()
+        finally:  # whatever failed, a daemon that refuses everything must not stay
+            await self._stack.aclose()
 
     async def _drain(self, limit: int) -> None:
         with contextlib.suppress(TimeoutError):

@@ -53,7 +53,7 @@ def finished(rows: Rows, now: int, *, end: End) -> Outcome[None]:
         return _closed(rows, session, process, now, end)
     if process.rest is not None or end.on_purpose:
         return _rested(rows, session, process, now, end)
-    if end.exit_code == 0 and end.reason is None and session.state in ALIVE:
+    if end.exit_code == 0 and end.reason is None and session.state in ALIVE | {"SUSPENDED"}:
         session, facts = lifecycle.end(session, now, reason="process_exited")
         closed = _closed(rows, session, process, now, end)
         return msgspec.structs.replace(closed, facts=(*facts, *closed.facts))

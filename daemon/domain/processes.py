@@ -162,6 +162,9 @@ def resume(rows: Rows, now: int, *, reason: str | None) -> Outcome[Session]:
     session, process = require(rows)
     if session.state != "SUSPENDED" or process.suspended_by != "agent":
         return Outcome(answer=session)
+    if turns.is_spent(session, process):
+        stays = msgspec.structs.replace(process, suspended_by="budget")
+        return Outcome(answer=session, process=stays, facts=updated(session))
     return resumed(rows, session, process, now, reason)
 
 

@@ -216,14 +216,19 @@ def _held_against_budget(
     return session, process, facts
 
 
+def is_spent(session: Session, process: Process) -> bool:
+    """Return whether all of a session's budget is used."""
+    share = usage.share(usage.read(session.usage_stats), read(process.config).budget)
+    return share is not None and share.part >= 1
+
+
 def require_budget(session: Session, process: Process) -> None:
     """Refuse to go on with a session that has used all of its budget.
 
     Raises:
         DaemonError: INVALID_STATE_TRANSITION.
     """
-    share = usage.share(usage.read(session.usage_stats), read(process.config).budget)
-    if share is not None and share.part >= 1:
+    if is_spent(session, process):
         raise DaemonError(
             INVALID_STATE_TRANSITION,
             "The session's budget is used up.",

@@ -1,6 +1,7 @@
 """Tokens that lie in their session's file before anybody can need them: staged, committed, then published."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -78,16 +79,22 @@ class Staging:
                 if error.kind is not STORAGE_UNAVAILABLE:  # then it may have been committed all the same
                     await asyncio.to_thread(self._files.unstage, session_id)
                 raise
-            if answer.token == token:
-                await asyncio.to_thread(self._files.settle, session_id, digest)
-            else:  # somebody else's, who was faster
-                await asyncio.to_thread(self._files.unstage, session_id)
+            # What is committed must be answered; a file that cannot be written is settled when the process needs it.
+            with contextlib.suppress(OSError):
+                if answer.token == token:
+                    await asyncio.to_thread(self._files.settle, session_id, digest)
+                else:  # somebody else's, who was faster
+                    await asyncio.to_thread(self._files.unstage, session_id)
             return answer
         await asyncio.to_thread(self._files.unstage, session_id)
         raise DaemonError(RENEWAL_CONFLICT)
 
     async def _attempt(self, expected: Session, token: str, digest: str, attempt: Callable[[Mint], Awaitable[T]]) -> T:
-        await asyncio.to_thread(self._files.stage, expected.id, token)
+        try:
+            await asyncio.to_thread(self._files.stage, expected.id, token)
+        except OSError as error:
+            await asyncio.to_thread(self._files.unstage, expected.id)
+            raise DaemonError(STORAGE_UNAVAILABLE, f"The token cannot be written: {error.strerror}.") from error
 
         def mint(session: Session) -> tuple[str, str]:
             if (session.generation, session.expires_at) != (expected.generation, expected.expires_at):

@@ -104,7 +104,8 @@ class Supervision:
             raise DaemonError(STORAGE_UNAVAILABLE, "The key that sealed this process's secrets is missing.")
         before = join(process.config, secrets)
         after = patch.applied_to(before)
-        if problems := [*under("process", after.problems()), *self.problems(after)]:
+        here = self.problems(after) if after.working_dir != before.working_dir else []
+        if problems := [*under("process", after.problems()), *here]:
             raise invalid(*problems)
         text, fresh = split(after)
         same = fresh == split(before)[1]

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -17,6 +18,8 @@ from daemon.supervision.stdin import Entered, Stdin, StdinClosed, entered
 
 ATOMIC_BYTES = 4096
 """A line up to this long enters a pipe whole or not at all (pipe(7), PIPE_BUF)."""
+CLOSED_SECONDS = 2.0
+"""After which a command whose input is closed should be seen to have ended: then there is nobody to speak with."""
 LONGEST_LINE = 64 << 20
 """Bytes of a line that is put together again for its meaning; a longer one has none."""
 
@@ -27,10 +30,12 @@ class Reports(msgspec.Struct, frozen=True):
     Args:
         turn_over: the running turn is over.
         fragment: part of a message may be in the command's input, and the rest will never come.
+        broken: it cannot go on, for the reason in `Dialogue.broken`.
     """
 
     turn_over: Callable[[TurnEnd], Awaitable[None]]
     fragment: Callable[[], Awaitable[object]]
+    broken: Callable[[], None]
 
 
 class Dialogue:
@@ -48,6 +53,8 @@ class Dialogue:
         """May be replaced by one of the same kind, for a configuration that was changed meanwhile."""
         self.unresumed = False
         """Whether the command found nothing to go on with."""
+        self.broken: Exception | None = None
+        """What keeps it from hearing or speaking."""
         self._directory = directory
         self._hears = adapter.quiet_after is None
         self._reports = reports
@@ -61,7 +68,7 @@ class Dialogue:
         self._tools: dict[str, float] = {}
         self._interruptions = 0
         self._pieces = bytearray()
-        self._minding = asyncio.create_task(self._read() if self._hears else self._await_silence())
+        self._minding = self._watched(self._read() if self._hears else self._await_silence())
 
     @property
     def position(self) -> int:
@@ -80,7 +87,18 @@ class Dialogue:
         if running is None or running.turn <= self._pumped or running.content is None:
             return
         self._turn = self._pumped = running.turn
-        self._writing = asyncio.create_task(self._send(running.turn, running.content))
+        self._writing = self._watched(self._send(running.turn, running.content))
+
+    def _watched(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._look_after)
+        return task
+
+    def _look_after(self, task: "asyncio.Task[None]") -> None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            self.broken = error
+            self._reports.broken()
 
     async def _send(self, number: int, content: str) -> None:
         line = self.adapter.line(content)
@@ -93,11 +111,13 @@ class Dialogue:
                 await self._give_up(len(line))
 
     async def _write(self, number: int, line: bytes) -> None:
-        # Who reads nothing any more is gone, which is told elsewhere.
-        with contextlib.suppress(StdinClosed):
+        try:
             self._tools.clear()
             await self._open().write(number, line)
-            self._spoken.set()
+        except StdinClosed:
+            await asyncio.sleep(CLOSED_SECONDS)
+            raise
+        self._spoken.set()
 
     def _open(self) -> Stdin:
         if self._stdin is None:

@@ -58,8 +58,8 @@ class Files:
     def unstage(self, session_id: str) -> None:
         """Forget a token that was staged and has not become the current one, and a directory that had nothing else."""
         directory = self.directory(session_id)
-        (directory / _NEXT).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
+            (directory / _NEXT).unlink(missing_ok=True)
             directory.rmdir()
         self._staged.discard(session_id)
 
@@ -98,10 +98,12 @@ class Files:
 def _read(path: Path) -> str | None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            return os.read(descriptor, _READ_LIMIT).decode(errors="replace").strip()
+        finally:
+            os.close(descriptor)
     except OSError:
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(_READ_LIMIT).decode(errors="replace").strip()
 
 
 def _write(path: Path, text: str) -> None:

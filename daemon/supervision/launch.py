@@ -114,7 +114,7 @@ async def wait_exit(pid: int, same: Callable[[], bool] = lambda: True) -> None:
     try:
         if same():
             await _readable(fd)
-            _reaped(pid)
+        _reaped(pid)  # also one that ended before it could be told from others
     finally:
         os.close(fd)
 

@@ -1,9 +1,8 @@
 """The limits of running processes: time, idleness, memory, processor, output, number of processes."""
 
 import asyncio
-import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 import msgspec
 
@@ -61,14 +60,21 @@ class Limits:
     async def mind(self, minded: Sequence[SessionProcess]) -> None:
         """Look once at every process; to be called every second."""
         for one in minded:
-            # What is refused, or cannot be stored, is tried again at the next look, and must not keep the others.
-            with contextlib.suppress(DaemonError):
-                if one.row is not None:
-                    await self._mind_times(one, one.row)
+            if one.row is not None:
+                await self._apart(one, self._mind_times(one, one.row))
         running = [one for one in minded if one.live is not None and one.row is not None]
         await self._mind_trees(running)
         for one in running:
-            await self._mind_output(one)
+            await self._apart(one, self._mind_output(one))
+
+    async def _apart(self, one: SessionProcess, work: Awaitable[None]) -> None:
+        """Do something about one process; what fails is tried again at the next look, and must not keep the others."""
+        try:
+            await work
+        except DaemonError:  # refused, or not to be stored, which is told elsewhere
+            return
+        except Exception as error:  # noqa: BLE001 - see above
+            one.failed(error)
 
     # --- times
 
@@ -126,7 +132,7 @@ class Limits:
         for one in bounded:
             if (limit := self._broken(one)) is not None:
                 self._house.report("process.limit", session_id=one.session_id, limit=limit)
-                await one.kill_for(limit)
+                await self._apart(one, one.kill_for(limit))
 
     def _is_bounded(self, config: ProcessConfig) -> bool:
         return bool(config.max_memory or config.max_cpu)

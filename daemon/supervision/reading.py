@@ -1,8 +1,9 @@
 """Readers of output, for as long as there will be any: woken by the watcher, ended with the session."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
-from daemon.domain.errors import OUTPUT_GONE, DaemonError, invalid
+from daemon.domain.errors import OUTPUT_GONE, STORAGE_UNAVAILABLE, DaemonError, invalid
 from daemon.domain.lines import Line
 from daemon.supervision.follow import Follower
 from daemon.supervision.output import Gone, OutputFile
@@ -11,6 +12,19 @@ from daemon.supervision.output import Gone, OutputFile
 def gone(first_kept: int) -> DaemonError:
     """Return what a reader is told of output that was freed."""
     return DaemonError(OUTPUT_GONE, details={"firstOffset": first_kept})
+
+
+@contextlib.contextmanager
+def readable() -> Iterator[None]:
+    """Tell whoever reads meanwhile that the output cannot be read, where the system says so.
+
+    Raises:
+        DaemonError: STORAGE_UNAVAILABLE.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DaemonError(STORAGE_UNAVAILABLE, f"The output cannot be read: {error.strerror}.") from error
 
 
 def check_offset(file: OutputFile, offset: int) -> None:
@@ -48,7 +62,8 @@ class Reader:
             DaemonError: OUTPUT_GONE.
         """
         try:
-            return await self._follower.next()
+            with readable():
+                return await self._follower.next()
         except Gone as error:
             raise gone(error.first_kept) from None
 

@@ -21,7 +21,7 @@ from daemon.supervision.starting import StartError, start_unless_ended
 from daemon.supervision.tree import Tree
 
 _LONG = 3_600.0
-_FOR_A_PLACE = 0.05
+_FOR_A_PLACE = 0.1
 
 
 class SessionProcess:
@@ -69,13 +69,14 @@ class SessionProcess:
                     return
                 self._told = None
             except Exception as error:  # noqa: BLE001 - whatever happened, the process must be minded
-                self._fail(error)
+                self.failed(error)
                 self._due = RETRY_SECONDS
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LONG if self._due is None else self._due):
                     await self._woken.wait()
 
-    def _fail(self, error: Exception) -> None:
+    def failed(self, error: Exception) -> None:
+        """Tell what went wrong, once for as long as it stays the same."""
         text = f"{type(error).__name__}: {error}"
         if text != self._told:
             self._house.fail("process.failed", error, session_id=self.session_id)
@@ -106,8 +107,9 @@ class SessionProcess:
 
     async def _adopt(self, row: Supervised, tree: Tree, pid: int) -> None:
         config = self._house.reports.config(row.process) or read(row.process.config)
-        self._house.places.take()
-        self._watch(row, tree, pid, config)
+        if self.live is None:  # else it was found before, and what follows has failed
+            self._house.places.take()
+            self._watch(row, tree, pid, config)
         with contextlib.suppress(DaemonError):  # a session that is over by now does without a token
             await self._house.settle(self.session_id)
         if row.process.pid is None:
@@ -115,11 +117,15 @@ class SessionProcess:
 
     async def _record_end(self, row: Supervised) -> bool:
         """Record how a process ended that no daemon was there for; return whether nothing of it is left."""
-        if not self._count(await self._house.reaper.kill(attaching.leftovers(self.session_id))):
+        if not await self._nothing_is_left():
             return False
         end = await asyncio.to_thread(attaching.end_of, self._directory, row)
         await self._house.reports.finished(self.session_id, end)
         return True
+
+    async def _nothing_is_left(self) -> bool:
+        """Kill whatever has the mark of a session that nothing is known to run for; return whether that is done."""
+        return self._count(await self._house.reaper.kill(attaching.leftovers(self.session_id)))
 
     async def look(self) -> bool:
         """Make the system what the rows say, one step further; return whether the session is over.
@@ -163,7 +169,7 @@ class SessionProcess:
             self._directory,
             adapter_for(config),
             row.process.output_offset,
-            reports_for(self.session_id, self._house.reports),
+            reports_for(self.session_id, self._house.reports, self.wake),
         )
         self.live = live
         return live
@@ -190,6 +196,8 @@ class SessionProcess:
         except StartError as error:
             if error.reason is not None:
                 self._house.report("process.not_started", session_id=self.session_id, reason=str(error))
+            if not await self._nothing_is_left():
+                return
             await self._house.reports.finished(self.session_id, End(reason=error.reason, entered=False))
         else:
             self._watch(row, begun.tree, begun.pid, begun.config).frozen = False
@@ -207,6 +215,10 @@ class SessionProcess:
         if row.process.pid is None:  # it could not be stored when it was started
             await self._tell_started(row)
             self.wake()
+            return
+        if (broken := live.dialogue.broken) is not None:
+            self.failed(broken)
+            await self.kill_for("lost")
             return
         if live.frozen is not False:
             await live.thaw()
@@ -238,6 +250,8 @@ class SessionProcess:
     async def _end(self, row: Supervised, *, at_once: bool) -> None:
         """End the process, with grace or without."""
         if self.live is None:
+            if not await self._nothing_is_left():
+                return
             process = row.process
             await self._house.reports.finished(self.session_id, End(process.exit_code, process.signal))
             self.wake()
@@ -302,8 +316,11 @@ class SessionProcess:
             await self._kill(self.live)
             await self.live.dialogue.close()
             self._drop(self.live)
-        await asyncio.to_thread(attaching.clean_up, self.session_id)
-        await asyncio.to_thread(self._house.files.forget_token, self.session_id)
+        try:
+            await asyncio.to_thread(attaching.clean_up, self.session_id)
+            await asyncio.to_thread(self._house.files.forget_token, self.session_id)
+        except OSError as error:
+            self.failed(error)
         self._house.over(self.session_id)
 
     async def detach(self) -> None:
@@ -311,5 +328,5 @@ class SessionProcess:
         if self.live is not None:
             await self.live.dialogue.close()
             self.live.detach()
-            with contextlib.suppress(DaemonError):
+            with contextlib.suppress(DaemonError, OSError):
                 await self._house.reports.read_to(self.session_id, self.live.dialogue.position)

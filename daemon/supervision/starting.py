@@ -87,7 +87,7 @@ async def start_unless_ended(row: Supervised, house: House, woken: asyncio.Event
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             waking.cancel()
             seen = None if starting.done() else await house.reports.look(row.session.id)
-            if seen is not None and seen.session.state == "CLOSING":
+            if seen is not None and seen.session.state == "CLOSING" and not starting.done():
                 raise StartError(None, "The session was ended before its process began.")
         return starting.result()
     finally:

@@ -14,7 +14,7 @@ from daemon.supervision import workspace
 from daemon.supervision.house import House
 from daemon.supervision.limits import Limits
 from daemon.supervision.output import Gone, OutputFile
-from daemon.supervision.reading import Reader, check_offset, gone
+from daemon.supervision.reading import Reader, check_offset, gone, readable
 from daemon.supervision.session_process import SessionProcess
 from daemon.supervision.watch import Watcher
 
@@ -51,7 +51,14 @@ class Supervisor:
         await self._watcher.start()
         for session, _ in await self._house.reports.under_way():
             self._minded[session.id] = SessionProcess(session.id, self._house)
-        await asyncio.gather(*(one.attach() for one in self._minded.values()))
+        await asyncio.gather(*(self._attach(one) for one in self._minded.values()))
+
+    async def _attach(self, one: SessionProcess) -> None:
+        """Attach one; what keeps it must not keep the daemon from starting, and is tried again."""
+        try:
+            await one.attach()
+        except Exception as error:  # noqa: BLE001 - see above
+            one.failed(error)
 
     def begin(self, url: str) -> None:
         """Start what is to run.
@@ -75,7 +82,7 @@ class Supervisor:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        await asyncio.gather(*(one.detach() for one in self._minded.values()))
+        await asyncio.gather(*(one.detach() for one in self._minded.values()), return_exceptions=True)
         for readers in self._readers.values():
             for reader in readers:
                 reader.end()
@@ -171,12 +178,14 @@ class Supervisor:
 
     async def raw_output(self, session_id: str, stream: StreamName, offset: int, limit: int) -> bytes:
         """Return output as it was written."""
-        return await asyncio.to_thread(_read, self._output(session_id, stream), offset, limit)
+        with readable():
+            return await asyncio.to_thread(_read, self._output(session_id, stream), offset, limit)
 
     def read_output(self, session_id: str, stream: StreamName, offset: int) -> Reader:
         """Return a reader that begins at an offset."""
         file = self._output(session_id, stream)
-        check_offset(file, offset)
+        with readable():
+            check_offset(file, offset)
         readers = self._readers.setdefault(session_id, set())
 
         def closed(reader: Reader) -> None:

@@ -200,8 +200,10 @@ def read_number(directory: Path, name: str, run: int) -> int | None:
     """Return what a small file says of this run; None where it says nothing, or not yet all of it."""
     try:
         fd = os.open(directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            said = _SAID.fullmatch(os.read(fd, 64))
+        finally:
+            os.close(fd)
     except OSError:
         return None
-    with os.fdopen(fd, "rb") as file:
-        said = _SAID.fullmatch(file.read(64))
     return int(said[2]) if said and int(said[1]) == run else None
