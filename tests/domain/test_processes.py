@@ -242,6 +242,16 @@ def test_a_session_that_was_suspended_otherwise_stays_so(by: Any) -> None:
     assert processes.resume(rows(session(), process()), NOW, reason=None) == Outcome(answer=session())
 
 
+@pytest.mark.parametrize(("tokens", "goes_on"), [(9, True), (10, False)])
+def test_an_activated_agents_session_does_not_go_on_if_its_budget_is_used_up(tokens: int, goes_on: bool) -> None:
+    of = session("SUSPENDED", usage_stats=used(input_tokens=tokens))
+    its = process(suspended_by="agent", config=config(budget={"maxTokens": 10}))
+    made = processes.resume(rows(of, its), NOW, reason=None)
+    assert made.process is not None
+    assert (made.answer.state, made.process.suspended_by) == (("READY", None) if goes_on else ("SUSPENDED", "budget"))
+    assert kinds(made) == ["SESSION_RESUMED" if goes_on else "SESSION_UPDATED"]
+
+
 def resume(
     of: Session, its: Process, *turns: Any, limits: Limits = PLENTY, reason: str | None = "go on", **more: Any
 ) -> Outcome[Session]:
