@@ -157,20 +157,22 @@ def test_the_daily_summary_is_told_once_a_day_and_counts_from_the_one_before(
     live = launch(time=time, DAEMON_NOTIFICATIONS_DAILY_SUMMARY=at)
     add(live, webhook(hook, events=["DAILY_SUMMARY"]))
 
-    def tell() -> Any:
-        return live.call(lambda daemon: daemon.parts.services.summary.tell())
+    def told() -> int:
+        """The summaries there are once one is asked for; the daemon's own worker may have been first."""
+        live.call(lambda daemon: daemon.parts.services.summary.tell())
+        return len(live.events(type="DAILY_SUMMARY"))
 
     live.new_session(ttl=604_800)
-    assert not tell()
+    assert told() == 0
     time.advance(60)
-    assert tell()
+    assert told() == 1
     live.new_session(ttl=604_800)
     live.restart()
-    assert not tell()
+    assert told() == 1
     time.advance(86_340)
-    assert not tell()
+    assert told() == 1
     time.advance(3600)
-    assert tell()
+    assert told() == 2
     drained(live)
     said = [one.body["data"] for one in hook.messages if one.body["type"] == "DAILY_SUMMARY"]
     assert [(one["created"], one["activeSessions"]) for one in said] == [(1, 1), (1, 2)]
@@ -234,11 +236,11 @@ def test_the_delivery_log_is_filtered_and_paged(time: FakeTime, hook: FakeWebhoo
         seen += [one["id"] for one in page.json()]
         following = page.links.get("next", {}).get("url")
     assert len(seen) == len(set(seen)) == 8
-    newest = live.owner.get(path).json()[0]
-    assert newest.keys() == {
+    sixth = next(one for one in live.owner.get(path).json() if one["referenceId"] == "r6")
+    assert sixth.keys() == {
         *("id", "channelId", "event", "level", "referenceId", "status", "error", "retryCount", "sentAt")
     }
-    assert (newest["channelId"], newest["referenceId"], newest["retryCount"]) == (channel["id"], "r6", 0)
+    assert (sixth["channelId"], sixth["retryCount"]) == (channel["id"], 0)
 
 
 def test_what_was_sent_long_ago_is_forgotten(time: FakeTime, hook: FakeWebhook, launch: Launch) -> None:
