@@ -1,8 +1,8 @@
 """The limits of running processes: time, idleness, memory, processor, output, number of processes."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -140,7 +140,7 @@ class Limits:
     def _many_more(self) -> bool:
         """Return whether the machine has many more processes than at the last look; that costs next to nothing."""
         try:
-            count = sum(name.isdecimal() for name in os.listdir("/proc"))  # noqa: PTH208 - names are all that is wanted
+            count = Path("/proc").stat().st_nlink  # Linux counts processes there, proc_root_getattr() in fs/proc/root.c
         except OSError:  # there is no such directory here: every look is worth its while
             return True
         more = count - self._machine >= _MANY
@@ -187,9 +187,12 @@ class Limits:
     async def _mind_output(self, one: SessionProcess) -> None:
         if one.live is None or one.row is None:
             return
-        for name, read_to in (("stdout", one.live.dialogue.position), ("stderr", None)):
+        for name in ("stdout", "stderr"):
             file = OutputFile(one.live.directory / name)
-            if self._is_short(file) or await asyncio.to_thread(self._bound, file, read_to):
+            if self._is_short(file):
+                continue
+            read_to = one.live.dialogue.position if name == "stdout" else None
+            if await asyncio.to_thread(self._bound, file, read_to):
                 continue
             if one.row.session.state in processes.ALIVE:
                 await self._house.reports.suspend(one.session_id, "output")
