@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -303,18 +304,17 @@ async def test_polling_slows_down_in_silence_and_not_while_files_change(
 
 @ONLY_INOTIFY
 @ON_UVLOOP
-async def test_a_hundred_silent_directories_cost_nothing(started: Watcher, tmp_path: Path) -> None:
+async def test_a_hundred_silent_directories_wake_nobody(started: Watcher, tmp_path: Path) -> None:
     told = Told()
     for number in range(100):
         started.watch(make(tmp_path / f"s{number}"), told)
     assert started.polled == 0
     waited = asyncio.Event()
     asyncio.get_running_loop().call_later(0.5, waited.set)
-    began = time.thread_time()
+    slept = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
     await waited.wait()
-    spent = time.thread_time() - began
-    print(f"\n100 silent directories: {spent * 1e3:.2f} ms of CPU in half a second")
-    assert spent < 0.005
+    # Not processor time: what a virtual machine charges for one wake-up varies a hundredfold.
+    assert resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - slept <= 3
     assert not told
 
 
