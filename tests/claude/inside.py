@@ -139,7 +139,7 @@ def test_a_tree_that_is_suspended_in_mid_turn_stands_still_with_its_tools(world:
     wait_for(lambda: states(pid) <= STOPPED, PATIENCE)
     assert len(tree(pid)) > 1
     before = steps.read_text(), session.output()
-    time.sleep(2)
+    time.sleep(2)  # what must not happen has no fact to wait for: six of its steps would fit
     assert (steps.read_text(), session.output()) == before
     assert session.outcomes(turn) == []
     session.ask("POST", "/resume")
@@ -277,7 +277,7 @@ def test_what_the_configuration_says_is_obeyed_after_a_change(world: World) -> N
 def test_a_command_that_was_killed_is_started_again_and_nothing_is_done_twice(world: World) -> None:
     session = world.session(restart="on-failure")
     assert session.turn("one") == "done"
-    time.sleep(0.5)  # it writes its transcript a little later
+    wait_for(lambda: '"type":"assistant"' in world.transcripts(), PATIENCE)  # written a little after it is said
     pid = session.process["pid"]
     held = Held(Text("never heard"))
     world.api.reply_with(held)
@@ -343,7 +343,7 @@ def test_a_tool_that_is_suspended_does_not_run_out_of_time(world: World) -> None
     turn = session.send("one")
     wait_for((world.workspace / "begun").exists, PATIENCE)
     session.ask("POST", "/suspend")
-    time.sleep(6)
+    time.sleep(6)  # longer than the tool may take, by the machine's clock, which is the one that counts here
     session.ask("POST", "/resume")
     assert session.outcome(turn) == "done"
 

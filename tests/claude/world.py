@@ -87,6 +87,10 @@ class World:
         session.until("READY")
         return session
 
+    def transcripts(self) -> str:
+        """Return what the CLI keeps of its conversations."""
+        return "".join(file.read_text() for file in (self.user_home / ".claude" / "projects").rglob("*.jsonl"))
+
     def price(self, requests: int) -> float:
         """Return what so many answers cost."""
         used = self.api.usage
