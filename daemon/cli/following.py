@@ -2,6 +2,7 @@
 
 import http.client
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
@@ -31,7 +32,7 @@ class Frame(msgspec.Struct, frozen=True):
     data: bytes | None
 
 
-class Stream(Generic[T]):
+class Stream(ABC, Generic[T]):
     """One stream, from a position on; it can be read in any thread.
 
     Args:
@@ -46,9 +47,9 @@ class Stream(Generic[T]):
         self._owner = owner
         self._locate: Callable[[], Address] = locator()
 
+    @abstractmethod
     def read(self, client: Client, frames: list[Frame]) -> Iterable[T]:
         """Return what frames that came together tell, and move the position behind it."""
-        raise NotImplementedError
 
     def is_over(self, client: Client) -> bool:
         """Return whether nothing will come any more, although the stream ended in good order."""

@@ -1,6 +1,7 @@
 """One open stream of Server-Sent Events (WHATWG HTML, section 9.2), whatever it shows."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -59,7 +60,7 @@ class Hub(Protocol):
         ...
 
 
-class OpenStream:
+class OpenStream(ABC):
     """An ASGI application that sends events until it is ended or its client goes.
 
     Args:
@@ -107,13 +108,13 @@ class OpenStream:
         """Let go of everything."""
         self._registered_with.leave(self)
 
+    @abstractmethod
     def greeting(self) -> bytes:
         """Return what is sent before anything else."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def pump(self, send: Any) -> None:
         """Send what there is, until the stream ends."""
-        raise NotImplementedError
 
     async def _listen(self, receive: Any) -> None:
         """Stop when the client hangs up."""
