@@ -73,7 +73,12 @@ CREATE TABLE sessions (
   workspace_id TEXT,
   metadata TEXT NOT NULL DEFAULT '{}',
   created_by TEXT NOT NULL DEFAULT 'api' CHECK (created_by IN ('api', 'cli', 'run', 'process')),
-  expiry_warned_at INTEGER  -- SESSION_EXPIRING_SOON is emitted once a session
+  expiry_warned_at INTEGER,  -- SESSION_EXPIRING_SOON is emitted once a session
+  -- Delegation: the session whose agent made this one. No foreign keys: a child is over before its parent is
+  -- deleted, and a row whose parent is gone is over itself.
+  parent_id TEXT,
+  root_id TEXT,  -- the session that its owner made, at the top of the tree; absent in that one itself
+  depth INTEGER NOT NULL DEFAULT 0 CHECK (depth BETWEEN 0 AND 3)
 );
 CREATE UNIQUE INDEX idx_sessions_token_hash ON sessions (token_hash);
 CREATE UNIQUE INDEX idx_sessions_previous_token_hash ON sessions (previous_token_hash)
@@ -92,6 +97,8 @@ CREATE INDEX idx_sessions_idle_timeout ON sessions (idle_timeout)
   WHERE idle_timeout IS NOT NULL AND revoked_at IS NULL AND expired_at IS NULL;
 -- The pool, and what is under way: closed sessions are kept for long.
 CREATE INDEX idx_sessions_supervised ON sessions (id) WHERE created_by = 'process' AND state <> 'CLOSED';
+CREATE INDEX idx_sessions_parent_id ON sessions (parent_id) WHERE parent_id IS NOT NULL;
+CREATE INDEX idx_sessions_root_id ON sessions (root_id) WHERE root_id IS NOT NULL;
 
 -- Conversations: a client-chosen id that is bound to one provider and model for as long as it is used.
 CREATE TABLE conversations (

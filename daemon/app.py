@@ -28,6 +28,7 @@ from daemon.services.backups import Backups
 from daemon.services.channel_seals import ChannelSeals
 from daemon.services.channels import Channels, Service
 from daemon.services.conversations import Conversations
+from daemon.services.delegation import Delegation
 from daemon.services.kill_switch import KillSwitch
 from daemon.services.latch import Latch
 from daemon.services.notifications import Notifications as Outbox
@@ -145,6 +146,7 @@ async def wire(
         tokens=running.tokens,
         processes=Processes(store, running.supervisor, running.supervision),
         conversations=Conversations(store, bindings),
+        delegation=Delegation(store, signing, security),
         audit=audit,
         admin=Admin(store, bindings, signing, security, about),
         backups=Backups(store, home.backups),

@@ -508,3 +508,32 @@ def test_answers_are_awaited_by_one_daemon_and_by_the_other_once_that_is_gone(ow
 
 def _polls(phone: FakeTelegram) -> int:
     return sum(one.path.endswith("/getUpdates") for one in phone.requests)
+
+
+def test_a_parent_that_ends_on_one_ends_its_children_on_the_other_at_once(pair: Pair) -> None:
+    delays = []
+    for _ in range(10):
+        parent = pair.a.new_session()
+        made = pair.a.agent(parent["token"]).post("/v1/session/children", json={}).raise_for_status().json()
+        accepted = is_accepted(pair.b, made["token"])
+        pair.a.owner.delete(f"/v1/sessions/{parent['id']}").raise_for_status()
+        delays.append(refused_after(accepted, time.monotonic()))
+    assert max(delays) < WITHIN
+
+
+def test_a_parent_that_is_suspended_on_one_suspends_its_children_on_the_other(pair: Pair) -> None:
+    parent = pair.a.new_session()
+    made = pair.a.agent(parent["token"]).post("/v1/session/children", json={}).raise_for_status().json()
+    accepted = is_accepted(pair.b, made["token"])
+    _suspend_session(pair, parent)
+    assert refused_after(accepted, time.monotonic()) < WITHIN
+
+
+def test_300_children_over_both_stop_at_200_and_none_outlives_its_parent(pair: Pair) -> None:
+    parent = pair.a.new_session()
+    creation = request("POST", "/v1/session/children", body=b"{}", Authorization=f"Bearer {parent['token']}")
+    answers = over_both(pair, [creation] * 300)
+    assert Counter(answer.status for answer in answers) == {201: 200, 403: 100}
+    pair.b.owner.delete(f"/v1/sessions/{parent['id']}").raise_for_status()
+    agent = parent["agentId"]
+    assert pair.ask("SELECT count(*) FROM sessions WHERE agent_id = $1 AND revoked_at IS NULL", agent) == [(0,)]

@@ -16,6 +16,7 @@ from daemon.cli.process_options import Wanted, new_process, process_options
 from daemon.cli.process_output import output
 from daemon.cli.send import send
 from daemon.cli.session_view import print_detail, reason_option, session_argument
+from daemon.cli.tree import tree
 from daemon.domain.states import STATES
 from daemon.domain.views import (
     CreatedSession,
@@ -31,7 +32,7 @@ def session() -> None:
     """Hand out sessions, look at them, end them; a SESSION is an id."""
 
 
-for command in (send, output, attach, update, kill):
+for command in (send, output, attach, update, kill, tree):
     session.add_command(command)
 
 

@@ -27,6 +27,7 @@ def print_detail(answer: Answer, as_json: bool) -> None:
         [
             ("id", view.id),
             ("agent", view.agent_id),
+            ("made from", view.parent_id),
             ("status", view.status),
             ("state", view.state),
             ("expires", relative(view.expires_at)),

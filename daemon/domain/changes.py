@@ -51,6 +51,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
         conversation: agent id and conversation id; an expired one is read too.
         process: read the process of `session` too, and its turns that are not over.
         pool_of: id of the home whose processes that take a place are read.
+        ends: the change may end `session`, or those that it picked: their living descendants are read too.
+        delegating: count the living children of `session`, and the descendants of the top of its tree.
         while_locked: the change may be made while the kill switch is on; every other one is refused then.
     """
 
@@ -73,12 +75,21 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     conversation: ConversationKey | None = None
     process: bool = False
     pool_of: str | None = None
+    ends: bool = False
+    delegating: bool = False
     while_locked: bool = False
+
+    @property
+    def sees_descendants(self) -> bool:
+        """Whether whatever it ends is read with all that descends from it: these picks are whole trees."""
+        return self.ends or self.pick in {"of_agent", "every", "created_after_now"}
 
 
 class Rows(msgspec.Struct, kw_only=True):
     """What the scope named, as it stands inside the transaction.
 
+    `ancestors` are those of `session`, its parent first. `descendants` are the living ones of all that the change may
+    end, nearer ones first. `children` and `relatives` count what lives below `session`, and below the top of its tree.
     `incident_minutes` are the minutes (Unix time // 60) of the last hour in which the agent had an incident that no
     auto-stop has answered yet.
     """
@@ -99,6 +110,15 @@ class Rows(msgspec.Struct, kw_only=True):
     process: Process | None = None
     turns: list[Turn] = msgspec.field(default_factory=list)
     pool: list[Place] = msgspec.field(default_factory=list)
+    ancestors: list[Session] = msgspec.field(default_factory=list)
+    descendants: list[Session] = msgspec.field(default_factory=list)
+    children: int = 0
+    relatives: int = 0
+
+    @property
+    def parent(self) -> Session | None:
+        """The session that the agent made `session` from."""
+        return self.ancestors[0] if self.ancestors else None
 
 
 class Outcome(msgspec.Struct, Generic[T], kw_only=True):

@@ -11,7 +11,14 @@ OPERATIONS = (
     "session.end",
     "session.publish",
     "session.stream",
+    "session.delegate",
     "sessions.renew",
+    "conversations.bind",
+    "conversations.read",
+    "conversations.list",
+    "conversations.touch",
+    "conversations.rebind",
+    "conversations.delete",
     "messages.send",
     "output.read",
 )
@@ -65,6 +72,49 @@ def limits(text: str | None) -> Limits:
 def allows(patterns: tuple[str, ...] | None, operation: str) -> bool:
     """Return whether any pattern matches the operation; no list of patterns allows everything."""
     return patterns is None or any(fnmatchcase(operation, pattern) for pattern in patterns)
+
+
+def narrowed(asked: dict[str, Any], bound: str | None) -> dict[str, Any]:
+    """Return what remains of constraints that are asked for under others that bound them.
+
+    Of known keys the narrower value counts, and what is not asked for is taken over. An unknown key of the bound is
+    handed down as it is: who reads it knows what is narrower, the daemon does not.
+
+    Args:
+        asked: valid constraints.
+        bound: constraints as stored.
+    """
+    within, known = _object(bound), limits(bound)
+    found = {**asked, **{key: value for key, value in within.items() if key not in _KNOWN}}
+    for key in RANGES:
+        values = [one for one in (asked.get(key), getattr(known, _KNOWN[key])) if one is not None]
+        if values:
+            found[key] = min(values)
+    patterns = _both_allow(asked.get("allowedOperations"), known.allowed_operations)
+    return found if patterns is None else {**found, "allowedOperations": patterns}
+
+
+_KNOWN = dict(zip(Limits.__struct_encode_fields__, Limits.__struct_fields__, strict=True))
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    """Return stored constraints; those of older versions may hold anything."""
+    try:
+        value = msgspec.json.decode(text) if text is not None else {}
+    except msgspec.MsgspecError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _both_allow(asked: list[str] | None, bound: tuple[str, ...] | None) -> list[str] | None:
+    """Return patterns of what both allow: those that were asked for, if nothing more than the bound matches them."""
+    if bound is None:
+        return asked
+    if asked is None:
+        return list(bound)
+    wanted = [operation for operation in OPERATIONS if allows(tuple(asked), operation)]
+    common = [operation for operation in wanted if allows(bound, operation)]
+    return asked if common == wanted else common
 
 
 def problems(constraints: dict[str, Any], path: str = "constraints") -> list[tuple[str, str]]:

@@ -11,13 +11,15 @@ from daemon.domain.views import Status
 
 
 class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which sessions; None means any, `status` None means all but revoked ones."""
+    """Which sessions; None means any, `status` None means all but revoked ones, `top` only those that owners made."""
 
     agent_id: str | None = None
     status: Status | Literal["all"] | None = None
     state: State | None = None
     user_id: str | None = None
     workspace_id: str | None = None
+    parent_id: str | None = None
+    top: bool = False
 
 
 class ConversationFilter(msgspec.Struct, frozen=True, kw_only=True):

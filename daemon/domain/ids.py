@@ -3,6 +3,7 @@
 import re
 import uuid
 
+from daemon.domain.clock import Clock
 from daemon.domain.errors import DaemonError, invalid
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
@@ -18,6 +19,16 @@ def uuid7(unix_ms: int, random: bytes) -> str:
     tail = int.from_bytes(random, "big")
     value = (unix_ms & 0xFFFF_FFFF_FFFF) << 80 | 7 << 76 | (tail >> 68 & 0xFFF) << 64 | 2 << 62 | tail & (1 << 62) - 1
     return str(uuid.UUID(int=value))
+
+
+def new_id(clock: Clock, random: bytes) -> str:
+    """Build a UUID v7 of this moment.
+
+    Args:
+        clock: the domain clock, which counts seconds; the monotonic clock tells those within one apart.
+        random: ten random bytes.
+    """
+    return uuid7(clock.now() * 1000 + int(clock.monotonic() * 1000) % 1000, random)
 
 
 def parse_id(text: str, path: str = "id") -> str:

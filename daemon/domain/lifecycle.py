@@ -20,7 +20,7 @@ from daemon.domain.facts.sessions import (
 )
 from daemon.domain.rows import Session
 from daemon.domain.states import State, advance
-from daemon.domain.status import check_alive, check_usable, expiry, reject_until
+from daemon.domain.status import check_standing, expiry, reject_until
 
 Changed = tuple[Session, tuple[Fact, ...]]
 """A session after a step, with the facts of that step."""
@@ -110,8 +110,8 @@ def use(rows: Rows, now: int) -> Outcome[None]:
     session, agent = rows.session, rows.agent
     if session is None or agent is None:
         return Outcome(answer=None)
-    check_alive(session, now)
-    check_usable(session, agent, now)
+    for one in (session, *rows.ancestors):
+        check_standing(one, agent, now)
     if session.state not in {"READY", "IDLE"} or session.supervised:
         return Outcome(answer=None)
     used, facts = transition(session, "ACTIVE", now)
@@ -126,7 +126,7 @@ def idle(rows: Rows, now: int, *, quiet_for: int) -> Outcome[int]:
 
 def expire(rows: Rows, now: int) -> Outcome[int]:
     """Mark sessions whose time is up, once each; the answer is how many."""
-    return _many([_expired(session, now) for session in rows.sessions if now >= expiry(session)[0]])
+    return _many([expired(session, now) for session in rows.sessions if now >= expiry(session)[0]])
 
 
 def expire_one(rows: Rows, now: int) -> Outcome[None]:
@@ -136,11 +136,12 @@ def expire_one(rows: Rows, now: int) -> Outcome[None]:
         return Outcome(answer=None)
     if now < expiry(session)[0]:
         return Outcome(answer=None)
-    expired, facts = _expired(session, now)
-    return Outcome(answer=None, session=expired, facts=facts)
+    over, facts = expired(session, now)
+    return Outcome(answer=None, session=over, facts=facts)
 
 
-def _expired(session: Session, now: int) -> Changed:
+def expired(session: Session, now: int) -> Changed:
+    """Mark a session whose time is up and that is not marked yet."""
     moment, reason = expiry(session)
     cause = SessionExpired(agent_id=session.agent_id, session_id=session.id, expired_at=moment, reason=reason)
     ended, facts = _end(session, now, cause)

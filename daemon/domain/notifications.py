@@ -9,7 +9,7 @@ import msgspec
 from daemon.domain.events import Event, Fact
 from daemon.domain.facts.agents import PUBLISHED, Published
 from daemon.domain.facts.messages import OwnerAnswered
-from daemon.domain.facts.sessions import BudgetWarning, SessionError, SessionSuspended
+from daemon.domain.facts.sessions import BudgetWarning, SessionCreated, SessionError, SessionSuspended
 from daemon.domain.levels import LEVELS, Level
 from daemon.domain.rows import Channel, Delivery
 
@@ -45,7 +45,9 @@ EVENTS: dict[str, Level] = {
 }
 """Every event that the owner may be told, with its level."""
 
-_IN_BULK = frozenset({"kill_switch", "secret_rotated", "clock_reset", "restored", "agent_terminated", "shutdown"})
+_IN_BULK = frozenset(
+    {"kill_switch", "secret_rotated", "clock_reset", "restored", "agent_terminated", "shutdown", "parent_ended"}
+)
 """Reasons for which sessions are revoked together: the cause is told, not each of its thousand effects."""
 
 _STOPPED_BY_LIMITS = frozenset({"budget", "output"})
@@ -127,6 +129,8 @@ class Press(msgspec.Struct, frozen=True, kw_only=True):
 def level_of(fact: Fact) -> Level | None:
     """Return how urgently the owner is told of a fact; None: not at all."""
     if fact.type == "SESSION_REVOKED" and getattr(fact, "reason", None) in _IN_BULK:
+        return None
+    if isinstance(fact, SessionCreated) and fact.parent_id is not None:  # an agent may make hundreds
         return None
     if fact.type == "OWNER_ANSWERED" and getattr(fact, "outcome", None) != "not_allowed":
         return None

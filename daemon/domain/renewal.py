@@ -20,7 +20,7 @@ from daemon.domain.facts.sessions import SessionExpiringSoon, SessionRenewed, To
 from daemon.domain.lifecycle import end
 from daemon.domain.rows import Session
 from daemon.domain.sessions import Mint, require_usable
-from daemon.domain.status import reject_until, renewable_at, status
+from daemon.domain.status import lasts_until, reject_until, renewable_at, status
 from daemon.domain.views import RenewedSession
 
 WARN_RENEWALS = 3
@@ -28,12 +28,20 @@ WARN_RENEWALS = 3
 WARN_SECONDS = 86_400
 """Seconds before the absolute end at which the owner is warned."""
 
+_PARENT_SECONDS = 10
+"""Seconds after which a child may ask again whether its parent has been renewed."""
+
 Seal = Callable[[RenewedSession], bytes]
 """Encrypts an answer so that only the holder of the previous token can read it: pure, its nonce is made before."""
 
 
-def check_guards(session: Session, now: int) -> None:
+def check_guards(session: Session, now: int, parent: Session | None = None) -> None:
     """Refuse a renewal by the guards 2 to 4, in this order.
+
+    Args:
+        session: to be renewed.
+        now: Unix seconds.
+        parent: of a child, which waits for what its parent has yet to get.
 
     Raises:
         DaemonError: RENEWAL_LIMIT_REACHED, SESSION_ABSOLUTE_LIFETIME_EXCEEDED, RENEWAL_TOO_EARLY.
@@ -47,9 +55,16 @@ def check_guards(session: Session, now: int) -> None:
         raise DaemonError(
             SESSION_ABSOLUTE_LIFETIME_EXCEEDED, details={"absoluteExpiresAt": session.absolute_expires_at}
         )
-    wait = renewable_at(session) - now
+    wait = max(renewable_at(session), _parent_renewable_at(session, now, parent)) - now
     if wait > 0:
         raise DaemonError(RENEWAL_TOO_EARLY, details={"retryAfter": wait}, retry_after=wait)
+
+
+def _parent_renewable_at(session: Session, now: int, parent: Session | None) -> int:
+    """Return when to try again what only the parent's own renewal can give more time; in the past: there is some."""
+    if parent is None or session.expires_at < lasts_until(session, parent):
+        return 0
+    return max(renewable_at(parent), now + _PARENT_SECONDS)
 
 
 def renew(
@@ -72,8 +87,8 @@ def renew(
     session = require_usable(rows, now)
     if session.token_hash != presented:
         return Outcome(answer=_answer_of_winner(rows, session, presented, retry_window))
-    check_guards(session, now)
-    following = next_generation(session, now)
+    check_guards(session, now, rows.parent)
+    following = next_generation(session, now, rows.parent)
     token, digest = mint(following)
     following = msgspec.structs.replace(following, token_hash=digest)
     answer = RenewedSession(
@@ -121,9 +136,9 @@ def _answer_of_winner(rows: Rows, session: Session, presented: str, retry_window
     raise DaemonError(RENEWAL_CONFLICT)
 
 
-def next_generation(session: Session, now: int) -> Session:
-    """Return the session after a renewal at this moment, but for its token."""
-    until = max(session.expires_at, min(now + session.ttl_seconds, session.absolute_expires_at))
+def next_generation(session: Session, now: int, parent: Session | None = None) -> Session:
+    """Return the session after a renewal at this moment, but for its token; a child's ends no later than its parent."""
+    until = max(session.expires_at, min(now + session.ttl_seconds, lasts_until(session, parent)))
     return msgspec.structs.replace(
         session,
         generation=session.generation + 1,

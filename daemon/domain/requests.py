@@ -96,6 +96,18 @@ class CreateSession(Body, frozen=True):
         return _object_problems(self.constraints, self.metadata) + under("process", of_process)
 
 
+class CreateChild(Body, frozen=True):
+    """A new session below the one that asks; what goes beyond that one's is cut to it."""
+
+    ttl: Ttl | None = None
+    constraints: JsonObject | None = None
+    metadata: JsonObject | None = None
+
+    def problems(self) -> list[tuple[str, str]]:
+        """Return problems of the constraints and the metadata."""
+        return _object_problems(self.constraints, self.metadata)
+
+
 class PatchSession(Body, frozen=True):
     """Changes to a session; `metadata` and `constraints` are replaced whole."""
 

@@ -38,7 +38,9 @@ class Agent(msgspec.Struct, frozen=True, gc=False):
 class Session(msgspec.Struct, frozen=True, gc=False):
     """One session, but for its sealed retry answer, which only a retry needs.
 
-    `request_count` and `last_activity` are as stored: what is not flushed yet is in `LiveSession`.
+    `request_count` and `last_activity` are as stored: what is not flushed yet is in `LiveSession`. Of a child, a
+    session that an agent made from its own, `parent_id` is that one, `root_id` the one that the owner made, and `depth`
+    the number of steps in between.
     """
 
     id: str
@@ -73,6 +75,19 @@ class Session(msgspec.Struct, frozen=True, gc=False):
     metadata: str
     created_by: CreatedBy
     expiry_warned_at: int | None = None
+    parent_id: str | None = None
+    root_id: str | None = None
+    depth: int = 0
+
+    @property
+    def tree_id(self) -> str:
+        """Id of the session at the top of its tree."""
+        return self.root_id or self.id
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, and its end is recorded."""
+        return self.revoked_at is not None or self.expired_at is not None
 
     @property
     def supervised(self) -> bool:

@@ -1,5 +1,7 @@
 """Making a session: its limits are counted on the very rows of the transaction that makes it."""
 
+from typing import Any
+
 import msgspec
 
 from daemon.domain import pool
@@ -18,6 +20,19 @@ from daemon.domain.rows import Agent, Session
 from daemon.domain.sessions import Mint
 from daemon.domain.states import State, advance
 from daemon.domain.views import CreatedSession
+
+_ZERO = (
+    "expires_at",
+    "created_at",
+    "renewal_count",
+    "absolute_expires_at",
+    "ttl_seconds",
+    "owner_rotated_generation",
+    "used_generation",
+    "request_count",
+    "depth",
+)
+"""Columns that begin at nought; what is named nowhere is NULL."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -44,6 +59,19 @@ class Asked(msgspec.Struct, frozen=True):
     mint: Mint
 
 
+def blank(session_id: str, agent_id: str, **more: Any) -> Session:
+    """Return a new row without what the transaction decides: its times and its token.
+
+    Args:
+        session_id: its id.
+        agent_id: whose session it is.
+        more: columns that are not empty.
+    """
+    columns: dict[str, Any] = dict.fromkeys(Session.__struct_fields__) | dict.fromkeys(_ZERO, 0)
+    columns |= {"token_hash": "", "generation": 1, "state": "CREATED", "created_by": "api", "metadata": "{}"}
+    return Session(**(columns | more | {"id": session_id, "agent_id": agent_id}))
+
+
 def create(rows: Rows, now: int, *, asked: Asked) -> Outcome[CreatedSession]:
     """Make a session; the limits are counted on the very rows of this transaction.
 
@@ -64,17 +92,7 @@ def create(rows: Rows, now: int, *, asked: Asked) -> Outcome[CreatedSession]:
     room = None
     if asked.process is not None:
         room = pool.make_room(rows.pool, asked.session.id, asked.session.agent_id, asked.places)
-    made = foreseen(asked, now)
-    token, digest = asked.mint(made)
-    made = msgspec.structs.replace(made, token_hash=digest)
-    fact = SessionCreated(
-        agent_id=made.agent_id,
-        session_id=made.id,
-        expires_at=made.expires_at,
-        absolute_expires_at=made.absolute_expires_at,
-        max_renewals=made.max_renewals,
-        created_by=made.created_by,
-    )
+    made, token, fact = minted(foreseen(asked, now), asked.mint)
     answer = CreatedSession(
         id=made.id,
         token=token,
@@ -94,21 +112,39 @@ def create(rows: Rows, now: int, *, asked: Asked) -> Outcome[CreatedSession]:
     )
 
 
+def minted(session: Session, mint: Mint) -> tuple[Session, str, SessionCreated]:
+    """Return a new session with its token, that token, and the fact that it was made."""
+    token, digest = mint(session)
+    fact = SessionCreated(
+        agent_id=session.agent_id,
+        session_id=session.id,
+        expires_at=session.expires_at,
+        absolute_expires_at=session.absolute_expires_at,
+        max_renewals=session.max_renewals,
+        created_by=session.created_by,
+        parent_id=session.parent_id,
+    )
+    return msgspec.structs.replace(session, token_hash=digest), token, fact
+
+
 def foreseen(asked: Asked, now: int) -> Session:
     """Return the new row if it is made at this moment, but for its token: READY, unless it waits for its process."""
-    state: State = "CREATED"
-    if asked.process is None:
-        state = advance(advance(state, "INITIALIZING"), "READY")
     absolute = now + asked.absolute_lifetime
-    return msgspec.structs.replace(
+    made = msgspec.structs.replace(
         asked.session,
-        state=state,
-        state_changed_at=now,
-        created_at=now,
         ttl_seconds=asked.ttl,
         absolute_expires_at=absolute,
         expires_at=min(now + asked.ttl, absolute),
     )
+    if asked.process is None:
+        return at_once(made, now)
+    return msgspec.structs.replace(made, state="CREATED", state_changed_at=now, created_at=now)
+
+
+def at_once(session: Session, now: int) -> Session:
+    """Return a new row that waits for nothing: it passed CREATED and INITIALIZING and is READY."""
+    state: State = advance(advance("CREATED", "INITIALIZING"), "READY")
+    return msgspec.structs.replace(session, state=state, state_changed_at=now, created_at=now)
 
 
 def _require_agent_for_session(agent: Agent | None) -> None:

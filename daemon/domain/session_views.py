@@ -1,5 +1,6 @@
 """Sessions as the API shows them."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -7,7 +8,7 @@ import msgspec
 from daemon.domain.process_views import ProcessView
 from daemon.domain.rows import Session
 from daemon.domain.status import reject_until, renewable_at, status
-from daemon.domain.views import OwnSession, SessionDetail, SessionSummary
+from daemon.domain.views import OwnSession, SessionDetail, SessionSummary, SessionTree
 
 _NULL = msgspec.Raw(b"null")
 
@@ -42,6 +43,23 @@ def own(
     """Return the session as its agent sees it."""
     mine = (process, agent_name, renewable_at(session), max(0, session.max_renewals - session.renewal_count))
     return OwnSession(*(_summary(session, activity, now) + _rest(session, reject_window) + mine))
+
+
+def trees(tops: Sequence[Session], below: Iterable[Session], now: int) -> list[SessionTree]:
+    """Return sessions, each with all that is below it.
+
+    Args:
+        tops: the sessions.
+        below: at least everything below them.
+        now: Unix seconds.
+    """
+    known: dict[str, SessionTree] = {}
+    for one in sorted((*tops, *below), key=lambda one: (one.created_at, one.id), reverse=True):
+        known.setdefault(one.id, SessionTree(*(*_summary(one, _stored(one), now), one.depth, [])))
+    for one in sorted(below, key=lambda one: (one.created_at, one.id), reverse=True):
+        if one.parent_id in known:
+            known[one.parent_id].children.append(known[one.id])
+    return [known[one.id] for one in tops]
 
 
 def _stored(session: Session) -> Activity:
@@ -81,6 +99,8 @@ def _rest(session: Session, reject_window: int) -> tuple[Any, ...]:
         session.state_changed_at,
         session.created_by,
         _raw(session.usage_stats),
+        session.parent_id,
+        session.depth,
     )
 
 

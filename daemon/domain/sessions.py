@@ -24,7 +24,7 @@ from daemon.domain.reconfiguration import Reconfigure
 from daemon.domain.requests import PatchSession, PublishEvent
 from daemon.domain.rows import Session
 from daemon.domain.states import State, advance
-from daemon.domain.status import check_alive, check_usable, status
+from daemon.domain.status import check_standing, lasts_until, status
 from daemon.domain.views import (
     ExtendedSession,
     PublishedEvent,
@@ -56,8 +56,8 @@ def require_usable(rows: Rows, now: int) -> Session:
     session, agent = rows.session, rows.agent
     if session is None or agent is None:
         raise DaemonError(INVALID_TOKEN)
-    check_alive(session, now)
-    check_usable(session, agent, now)
+    for one in (session, *rows.ancestors):
+        check_standing(one, agent, now)
     return session
 
 
@@ -188,17 +188,21 @@ def rotated(session: Session, now: int) -> Session:
 
 
 def extend(rows: Rows, now: int, *, seconds: int) -> Outcome[ExtendedSession]:
-    """Give the session more time, never past its absolute end and never less than it has.
+    """Give the session more time, never past its absolute end or its parent's, and never less than it has.
 
     Raises:
         DaemonError: SESSION_NOT_FOUND, INVALID_STATE_TRANSITION, SESSION_ABSOLUTE_LIFETIME_EXCEEDED.
     """
     session = _require_active(rows, now, None)
-    if session.expires_at >= session.absolute_expires_at:
+    last = lasts_until(session, rows.parent)
+    if session.expires_at >= last:
         raise DaemonError(
-            SESSION_ABSOLUTE_LIFETIME_EXCEEDED, details={"absoluteExpiresAt": session.absolute_expires_at}
+            SESSION_ABSOLUTE_LIFETIME_EXCEEDED,
+            None if last == session.absolute_expires_at else "The session lasts as long as its parent.",
+            details={"absoluteExpiresAt": session.absolute_expires_at},
+            hint=None if last == session.absolute_expires_at else "Extend its parent first.",
         )
-    expires = max(session.expires_at, min(now + seconds, session.absolute_expires_at))
+    expires = max(session.expires_at, min(now + seconds, last))
     answer = ExtendedSession(id=session.id, expires_at=expires)
     if expires == session.expires_at:
         return Outcome(answer=answer)

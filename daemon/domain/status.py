@@ -60,6 +60,23 @@ def check_usable(session: Session, agent: Agent, now: int, last_activity: int | 
         raise DaemonError(SESSION_SUSPENDED)
 
 
+def check_standing(session: Session, agent: Agent, now: int, last_activity: int | None = None) -> None:
+    """Refuse a session that may not be used now, for whatever reason: the session check, but for its constraints.
+
+    Raises:
+        DaemonError: SESSION_REVOKED, TOKEN_EXPIRED, AGENT_SUSPENDED, SESSION_SUSPENDED.
+    """
+    check_alive(session, now)
+    check_usable(session, agent, now, last_activity)
+
+
+def lasts_until(session: Session, parent: Session | None) -> int:
+    """Return until when a session can be made to last at most: its absolute end, and what its parent has now."""
+    if parent is None:
+        return session.absolute_expires_at
+    return min(session.absolute_expires_at, parent.expires_at)
+
+
 def reject_until(session: Session, default_window: int) -> int:
     """Return until when the owner is told the last renewal can be rejected (Unix seconds); 0 if never renewed."""
     if session.last_renewed_at is None:
@@ -68,5 +85,12 @@ def reject_until(session: Session, default_window: int) -> int:
 
 
 def renewable_at(session: Session) -> int:
-    """Return from when on the session may be renewed: half of its term after the last renewal (Unix seconds)."""
-    return (session.last_renewed_at or session.created_at) + session.ttl_seconds // 2
+    """Return from when on the session may be renewed: half of its term after the last renewal (Unix seconds).
+
+    The term of a child may have been cut at its parent's expiry: half of a whole one would be after its end.
+    """
+    since = session.last_renewed_at or session.created_at
+    term = session.ttl_seconds
+    if session.parent_id is not None:
+        term = min(term, session.expires_at - since)
+    return since + term // 2

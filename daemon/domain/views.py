@@ -75,6 +75,8 @@ class SessionDetail(SessionSummary):
     state_changed_at: int | None
     created_by: CreatedBy
     usage: msgspec.Raw
+    parent_id: str | None
+    depth: int
     process: ProcessView | None
 
 
@@ -96,6 +98,25 @@ class CreatedSession(View):
     absolute_expires_at: int
     max_renewals: int
     state: State
+
+
+class CreatedChild(CreatedSession):
+    """A new session below the one that asked; its token is shown this once.
+
+    `ttl` and `constraints` are what its parent leaves of what was asked for; `depth` counts the sessions above it.
+    """
+
+    parent_id: str
+    depth: int
+    ttl: int
+    constraints: msgspec.Raw
+
+
+class SessionTree(SessionSummary):
+    """A session with all that its agent made from it, newest first."""
+
+    depth: int
+    children: list["SessionTree"]
 
 
 class RevokedSession(View):

@@ -163,7 +163,7 @@ class Admin:
     async def _in_batches(self, pick: Pick, origin: Origin) -> int:
         total = 0
         while count := await self._store.change(
-            Scope(pick=pick, limit=BATCH, while_locked=True), lifecycle.expire, origin
+            Scope(pick=pick, limit=BATCH, ends=True, while_locked=True), lifecycle.expire, origin
         ):
             total += count
         return total

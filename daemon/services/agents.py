@@ -8,7 +8,7 @@ from daemon.domain.body import json_text
 from daemon.domain.changes import Scope
 from daemon.domain.errors import AGENT_NOT_FOUND, DaemonError
 from daemon.domain.events import Origin
-from daemon.domain.ids import uuid7
+from daemon.domain.ids import new_id
 from daemon.domain.pages import Listing, Page, encode_cursor
 from daemon.domain.requests import CreateAgent, PatchAgent
 from daemon.domain.rows import Agent, AgentStatus
@@ -34,7 +34,7 @@ class Agents:
         """
         clock = self._store.clock
         agent = Agent(
-            id=uuid7(clock.now() * 1000 + int(clock.monotonic() * 1000) % 1000, os.urandom(10)),
+            id=new_id(clock, os.urandom(10)),
             name=body.name,
             status="ACTIVE",
             chain=body.chain,

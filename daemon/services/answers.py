@@ -133,6 +133,7 @@ def _scope(answer: Answer, action: Action) -> Scope:
         answer=answer.token_hash,
         session=answer.session_id if action == "reject" else None,
         agent=answer.agent_id if action == "suspend_agent" else None,
+        ends=action == "reject",
         values=(kill_switch.KEY,) if everything else (),
         pick="every" if everything else None,
         active_agents=everything,

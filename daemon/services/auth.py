@@ -6,10 +6,12 @@ from hmac import compare_digest
 from daemon.domain import auto_stop, lifecycle, renewal
 from daemon.domain.changes import Outcome, Rows, Scope
 from daemon.domain.constraints import allows, limits
+from daemon.domain.descent import PARENT_ENDED
 from daemon.domain.errors import (
     CONSTRAINT_VIOLATED,
     INVALID_TOKEN,
     RATE_LIMIT_EXCEEDED,
+    SESSION_REVOKED,
     STORAGE_UNAVAILABLE,
     TOKEN_REUSED,
     TOKEN_ROTATED,
@@ -17,7 +19,7 @@ from daemon.domain.errors import (
 )
 from daemon.domain.events import Origin
 from daemon.domain.facts.sessions import ConstraintViolated
-from daemon.domain.status import check_alive, check_usable, expiry, status
+from daemon.domain.status import check_alive, check_standing, check_usable, expiry, status
 from daemon.domain.tokens import token_hash
 from daemon.services.caller import Caller
 from daemon.services.signing import Signing
@@ -71,7 +73,9 @@ class SessionAuth:
         if previous:
             await self._admit_previous(live, digest, generation, request, renewing=renewing)
         check_usable(session, live.agent.row, now, live.last_activity)
-        if session.constraints is not None:
+        if session.parent_id is not None:
+            await self._check_above(live, now)
+        if session.constraints is not None or live.parent is not None:
             await self._check_constraints(live, operation, request)
         self._store.touch(live, now, session.generation - previous)
         if session.state in {"READY", "IDLE"} and not session.supervised:
@@ -96,13 +100,22 @@ class SessionAuth:
         try:
             if _seems_idle(live, now):
                 live = await self._reread(live)
-            check_alive(live.session, now)
-            check_usable(live.session, live.agent.row, now, live.last_activity)
+            check_standing(live.session, live.agent.row, now, live.last_activity)
+            if live.session.parent_id is not None:
+                await self._check_above(live, now)
         except DaemonError as refusal:
             if refusal.kind is STORAGE_UNAVAILABLE:
                 raise
             return False
-        return allows(limits(live.session.constraints).allowed_operations, operation)
+        return all(allows(limits(one.session.constraints).allowed_operations, operation) for one in live.lineage)
+
+    async def _check_above(self, live: LiveSession, now: int) -> None:
+        """Refuse a child while any session above it may not be used."""
+        if live.parent is None:  # it is gone, so that its child is over, whatever the child's row says
+            raise DaemonError(SESSION_REVOKED, details={"reason": PARENT_ENDED})
+        for one in live.parent.lineage:
+            above = await self._reread(one) if _seems_idle(one, now) else one
+            check_standing(above.session, above.agent.row, now, above.last_activity)
 
     async def _reread(self, live: LiveSession) -> LiveSession:
         """Return the session as it stands: a request to another daemon may excuse what would be refused here."""
@@ -142,7 +155,7 @@ class SessionAuth:
             auto_stop_threshold=self._settings.auto_stop_threshold,
         )
         if session.reuse_reported_at is None and status(session, self._store.clock.now()) == "ACTIVE":
-            scope = Scope(session=session.id, incidents_of=session.agent_id)
+            scope = Scope(session=session.id, incidents_of=session.agent_id, ends=True)
             await self._store.change(scope, decide, _by_agent(session.agent_id, request))
         raise DaemonError(TOKEN_REUSED)
 
@@ -158,13 +171,15 @@ class SessionAuth:
         return elapsed < self._settings.renewal_retry_window
 
     async def _check_constraints(self, live: LiveSession, operation: str, request: Origin) -> None:
-        known = limits(live.session.constraints)
-        if not allows(known.allowed_operations, operation):
-            await self._breach(live, "allowedOperations", operation, request)
-        if known.max_requests is not None and live.counted + live.requests >= known.max_requests:
-            await self._breach(live, "maxRequests", operation, request)
-        if known.requests_per_minute is not None:
-            self._count_in_minute(live, known.requests_per_minute)
+        """Hold a session to its own constraints and to those of all above it, which may be narrower by now."""
+        for one in live.lineage:
+            known = limits(one.session.constraints)
+            if not allows(known.allowed_operations, operation):
+                await self._breach(live, "allowedOperations", operation, request)
+            if known.max_requests is not None and one.counted + one.requests >= known.max_requests:
+                await self._breach(live, "maxRequests", operation, request)
+            if known.requests_per_minute is not None:
+                self._count_in_minute(one, known.requests_per_minute)
 
     def _count_in_minute(self, live: LiveSession, allowed: int) -> None:
         now = self._store.clock.monotonic()

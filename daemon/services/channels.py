@@ -13,7 +13,7 @@ from daemon.domain.channels import ChannelConfig, ChannelType, masked, read_conf
 from daemon.domain.errors import CHANNEL_NOT_FOUND, INVALID_CHANNEL_CONFIG, DaemonError
 from daemon.domain.events import SYSTEM, Origin
 from daemon.domain.facts.messages import ChannelUnreachable
-from daemon.domain.ids import uuid7
+from daemon.domain.ids import new_id, uuid7
 from daemon.domain.message_views import ChannelHealth, ChannelTest, ChannelView
 from daemon.domain.notifications import Notice
 from daemon.domain.requests import AddChannel, UpdateChannel
@@ -65,7 +65,7 @@ class Channels:
         """
         config = _readable(body.type, body.config)
         clock = self._store.clock
-        channel_id = uuid7(clock.now() * 1000 + int(clock.monotonic() * 1000) % 1000, os.urandom(10))
+        channel_id = new_id(clock, os.urandom(10))
         await self._require_good(channel_id, body.type, config)
         channel = Channel(
             id=channel_id,

@@ -89,16 +89,16 @@ class ProcessReports:
 
     async def close(self, session_id: str, reason: str) -> bool:
         """End a session for a limit of its process; return whether it was changed."""
-        return await self._report(session_id, partial(processes.close, reason=reason))
+        return await self._report(session_id, partial(processes.close, reason=reason), ends=True)
 
     async def expire(self, session_id: str) -> None:
         """End a session whose time is up."""
-        await self._report(session_id, lifecycle.expire_one)
+        await self._report(session_id, lifecycle.expire_one, ends=True)
 
     async def finished(self, session_id: str, end: End) -> None:
         """Note that nothing of the process is left."""
-        await self._report(session_id, partial(process_ends.finished, end=end))
+        await self._report(session_id, partial(process_ends.finished, end=end), ends=True)
 
-    async def _report(self, session_id: str, decide: Decide[T]) -> T:
-        scope = Scope(session=session_id, process=True, while_locked=True)
+    async def _report(self, session_id: str, decide: Decide[T], *, ends: bool = False) -> T:
+        scope = Scope(session=session_id, process=True, ends=ends, while_locked=True)
         return await self._store.change(scope, decide, SYSTEM)

@@ -66,7 +66,7 @@ class Processes:
         Raises:
             DaemonError: SESSION_NOT_FOUND, INVALID_STATE_TRANSITION.
         """
-        scope = Scope(session=session_id, process=True)
+        scope = Scope(session=session_id, process=True, ends=True)
         await self._store.change(scope, partial(sessions.kill, reason=reason), origin)
         proof = await self._running.ended([session_id], KILL_SECONDS)
         session, process = await self._both(session_id)

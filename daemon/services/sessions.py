@@ -17,7 +17,7 @@ from daemon.domain.errors import (
 )
 from daemon.domain.events import Origin
 from daemon.domain.filters import SessionFilter
-from daemon.domain.ids import uuid7
+from daemon.domain.ids import new_id
 from daemon.domain.pages import Listing, Page, encode_cursor
 from daemon.domain.requests import CreateSession, PatchSession, PublishEvent
 from daemon.domain.rows import CreatedBy, Session
@@ -108,40 +108,16 @@ class Sessions:
         """Return a new row without what the transaction decides: its times and its token."""
         text = json_text(body.constraints) if body.constraints is not None else None
         known = limits(text)
-        clock = self._store.clock
-        most = known.max_renewals
-        return Session(
-            id=uuid7(clock.now() * 1000 + int(clock.monotonic() * 1000) % 1000, os.urandom(10)),
-            agent_id=body.agent_id,
-            token_hash="",
+        return session_creation.blank(
+            new_id(self._store.clock, os.urandom(10)),
+            body.agent_id,
+            created_by=created_by,
             constraints=text,
-            usage_stats=None,
-            expires_at=0,
-            revoked_at=None,
-            created_at=0,
-            renewal_count=0,
-            max_renewals=self._settings.default_max_renewals if most is None else most,
-            last_renewed_at=None,
-            absolute_expires_at=0,
-            ttl_seconds=0,
-            generation=1,
-            previous_token_hash=None,
-            rotated_at=None,
-            owner_rotated_generation=0,
-            used_generation=0,
-            reuse_reported_at=None,
-            state="CREATED",
-            state_changed_at=None,
-            started_at=None,
-            revoked_reason=None,
-            expired_at=None,
             idle_timeout=known.idle_timeout,
-            last_activity=None,
-            request_count=0,
+            max_renewals=self._settings.default_max_renewals if known.max_renewals is None else known.max_renewals,
             user_id=body.user_id,
             workspace_id=body.workspace_id,
             metadata=json_text(body.metadata or {}),
-            created_by=created_by,
         )
 
     async def get(self, session_id: str) -> SessionDetail:
@@ -218,7 +194,7 @@ class Sessions:
         """
         window = self._settings.default_renewal_reject_window if rejects else None
         decide = partial(sessions.revoke, reason="manual_revoke", reject_window=window)
-        return await self._store.change(Scope(session=session_id), decide, origin)
+        return await self._store.change(Scope(session=session_id, ends=True), decide, origin)
 
     async def extend(self, session_id: str, seconds: int, origin: Origin) -> ExtendedSession:
         """Give the session more time.
@@ -245,7 +221,7 @@ class Sessions:
         Raises:
             DaemonError: as the session check does, when somebody else was faster.
         """
-        return await self._store.change(Scope(session=caller.live.session.id), sessions.end_own, origin)
+        return await self._store.change(Scope(session=caller.live.session.id, ends=True), sessions.end_own, origin)
 
     async def publish(self, caller: Caller, body: PublishEvent, origin: Origin) -> PublishedEvent:
         """Record what the caller tells of its own work.

@@ -47,19 +47,22 @@ class SessionCache:
         if live is None:
             return None
         self._by_token[token_hash] = live
-        return None if live.stale or live.agent.stale else live
+        return None if live.doubtful else live
 
     def by_id(self, session_id: str) -> LiveSession | None:
         """Return the session with this id."""
         live = self._by_id.get(session_id)
-        return None if live is None or live.stale or live.agent.stale else live
+        return None if live is None or live.doubtful else live
 
     def count(self, live: LiveSession, now: int, generation: int) -> None:
-        """Count one request, to be stored later."""
-        live.requests += 1
-        live.last_activity = now
+        """Count one request, to be stored later; one of a child counts for all that are above it."""
         live.used_generation = max(live.used_generation, generation)
-        self._dirty[live.session.id] = live
+        one: LiveSession | None = live
+        while one is not None:
+            one.requests += 1
+            one.last_activity = now
+            self._dirty[one.session.id] = one
+            one = one.parent
 
     async def flush(self, store: Callable[[list[LiveSession]], Awaitable[object]]) -> None:
         """Store activity that is only in memory, in chunks; what cannot be stored is kept.
@@ -124,8 +127,20 @@ class SessionCache:
             live.row = agent
         self._note(agent.id)
 
-    def add(self, session: Session, agent: Agent) -> LiveSession:
-        """Take in a session that was read or made, and that no later commit has changed."""
+    def add_new(self, session: Session, agent: Agent) -> None:
+        """Take in a session that was just made; a child whose parent is not in memory is read when it is used."""
+        parent = self._by_id.get(session.parent_id) if session.parent_id is not None else None
+        if parent is not None or session.parent_id is None:
+            self.add(session, agent, parent)
+
+    def add(self, session: Session, agent: Agent, parent: LiveSession | None = None) -> LiveSession:
+        """Take in a session that was read or made, and that no later commit has changed.
+
+        Args:
+            session: its row.
+            agent: its agent's row.
+            parent: of a child; None where that is gone, as its children then are.
+        """
         holder = self._agents.get(agent.id)
         if holder is None:
             self._agents[agent.id] = holder = LiveAgent(agent)
@@ -136,10 +151,11 @@ class SessionCache:
             # Who rotated it elsewhere did so at a moment that only the row tells.
             self._replace(known, session, None)
             self.converge(known, session.request_count, session.last_activity or 0, session.used_generation)
-            known.stale = False
+            known.stale, known.parent = False, parent
             self._enter(known)
             return known
         live = LiveSession(session, holder, session.request_count, 0, session.last_activity, session.used_generation)
+        live.parent = parent
         self._by_id[session.id] = live
         self._enter(live)
         return live
@@ -173,6 +189,8 @@ class SessionCache:
         """Forget everything but activity that is not stored: what is in the file may differ."""
         self._by_token.clear()
         kept = list(self._dirty.values())
+        for live in kept:
+            live.stale = True
         self._by_id = WeakValueDictionary({live.session.id: live for live in kept})
 
     def begin_load(self) -> int:

@@ -1,5 +1,7 @@
 """Sessions in memory, as every engine keeps them in front of its rows."""
 
+from collections.abc import Iterator
+
 import msgspec
 
 from daemon.domain.rows import Agent, Session
@@ -21,6 +23,7 @@ class LiveSession(msgspec.Struct, weakref=True):
         window_started: monotonic seconds; start of the minute in which `window_requests` is counted.
         window_requests: requests of that minute, for `requestsPerMinute`.
         stale: whether another daemon changed the row, and it has not been read since.
+        parent: of a child, the session that its agent made it from.
     """
 
     session: Session
@@ -33,6 +36,25 @@ class LiveSession(msgspec.Struct, weakref=True):
     window_started: float = 0.0
     window_requests: int = 0
     stale: bool = False
+    parent: "LiveSession | None" = None
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether its row, or one that its own depends on, may differ from what is stored."""
+        one: LiveSession | None = self
+        while one is not None:
+            if one.stale or one.agent.stale:
+                return True
+            one = one.parent
+        return False
+
+    @property
+    def lineage(self) -> "Iterator[LiveSession]":
+        """It and the sessions above it."""
+        one: LiveSession | None = self
+        while one is not None:
+            yield one
+            one = one.parent
 
 
 class LiveAgent(msgspec.Struct, weakref=True):

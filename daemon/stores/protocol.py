@@ -80,7 +80,13 @@ class Store(Protocol):
         ...
 
     def touch(self, live: LiveSession, now: int, generation: int) -> None:
-        """Count one request (write-behind, at least every second); `generation` is the one that was presented."""
+        """Count one request of a session and of those above it (write-behind, at least every second).
+
+        Args:
+            live: the session.
+            now: Unix seconds.
+            generation: the one that was presented.
+        """
         ...
 
     async def flush(self) -> None:
@@ -97,6 +103,10 @@ class Store(Protocol):
 
     async def sessions(self, which: SessionFilter, page: Page) -> list[Session]:
         """Return sessions, newest first, their activity included."""
+        ...
+
+    async def living_below(self, top_ids: Sequence[str]) -> list[Session]:
+        """Return what lives in the trees below sessions that owners made, their activity included."""
         ...
 
     async def agent(self, agent_id: str) -> Agent | None:

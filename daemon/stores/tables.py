@@ -57,7 +57,7 @@ TABLES = (
         " last_renewed_at absolute_expires_at ttl_seconds generation previous_token_hash retry_answer rotated_at"
         " owner_rotated_generation used_generation reuse_reported_at state state_changed_at started_at revoked_reason"
         " expired_at idle_timeout last_activity request_count user_id workspace_id metadata created_by"
-        " expiry_warned_at",
+        " expiry_warned_at parent_id root_id depth",
     ),
     _table(
         "conversations",

@@ -12,6 +12,7 @@ from daemon.web.routes import (
     agents,
     channels,
     conversations,
+    delegation,
     events,
     kill_switch,
     own,
@@ -24,6 +25,7 @@ from daemon.web.routes import (
 _OWNER = [
     *agents.HANDLERS,
     *sessions.HANDLERS,
+    *delegation.OF_OWNER,
     *admin.HANDLERS,
     *kill_switch.HANDLERS,
     *channels.HANDLERS,
@@ -46,7 +48,7 @@ def make_app(rates: SessionRates) -> Litestar:
             Router("/", route_handlers=_OWNER, middleware=[OwnerGuard], opt={"group": "owner"}),
             Router(
                 "/",
-                route_handlers=[*own.HANDLERS, *conversations.OF_AGENT, *events.OF_AGENT],
+                route_handlers=[*own.HANDLERS, *delegation.OF_AGENT, *conversations.OF_AGENT, *events.OF_AGENT],
                 middleware=[DefineMiddleware(SessionGuard, rates=rates)],
                 opt={"group": "agent"},
             ),

@@ -14,6 +14,7 @@ from daemon.services.backups import Backups
 from daemon.services.caller import Caller
 from daemon.services.channels import Channels
 from daemon.services.conversations import Conversations
+from daemon.services.delegation import Delegation
 from daemon.services.kill_switch import KillSwitch
 from daemon.services.notifications import Notifications
 from daemon.services.owner import OwnerAuth
@@ -36,6 +37,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     tokens: Tokens
     processes: Processes
     conversations: Conversations
+    delegation: Delegation
     audit: Audit
     admin: Admin
     backups: Backups

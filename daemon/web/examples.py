@@ -9,6 +9,8 @@ _BY_NAME: dict[str, Any] = {
     "id": "01980e5a-7c00-7a2b-9c4d-5e6f708192a3",
     "agentId": "01980e59-3a10-7f00-8b1c-2d3e4f506172",
     "sessionId": "01980e5a-7c00-7a2b-9c4d-5e6f708192a3",
+    "parentId": "01980e5a-1d20-7c51-a3f4-0b1c2d3e4f50",
+    "children": [],
     "name": "researcher",
     "agentName": "researcher",
     "token": "wai_sess_eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.…",

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from daemon.domain import session_creation
 from daemon.domain.changes import Outcome, Rows
 from daemon.domain.errors import DaemonError
 from daemon.domain.pool import Limits
@@ -16,29 +17,19 @@ from daemon.domain.usage import Usage
 NOW = 1_800_000_000
 PLENTY = Limits(10, 5)
 COLUMNS: dict[str, Any] = {
-    **dict.fromkeys(Session.__struct_fields__),
-    "id": "s",
-    "agent_id": "a",
     "token_hash": "h",
     "expires_at": NOW + 3_600,
     "absolute_expires_at": NOW + 86_400,
     "created_at": NOW - 1_000,
     "ttl_seconds": 3_600,
-    "generation": 1,
-    "renewal_count": 0,
-    "max_renewals": 30,
-    "owner_rotated_generation": 0,
-    "used_generation": 0,
-    "request_count": 0,
-    "metadata": "{}",
-    "created_by": "process",
 }
 
 
 def session(state: State = "IDLE", **more: Any) -> Session:
     """Return a session with a process; one that was ACTIVE before has a start."""
     started = None if state in {"CREATED", "INITIALIZING"} else NOW - 900
-    return Session(**{**COLUMNS, "state": state, "started_at": started, "state_changed_at": NOW - 100, **more})
+    columns = {**COLUMNS, "state": state, "started_at": started, "state_changed_at": NOW - 100, **more}
+    return session_creation.blank("s", "a", **{"created_by": "process", "max_renewals": 30} | columns)
 
 
 def config(command: str | list[str] = "claude", **more: Any) -> str:

@@ -96,6 +96,13 @@ def test_the_button_of_a_reject_link_rejects_once(hook: FakeWebhook, linked: Liv
         }
 
 
+def test_rejecting_through_a_link_ends_what_the_session_delegated(hook: FakeWebhook, linked: LiveDaemon) -> None:
+    session = renewed(linked)
+    made = linked.agent(session["token"]).post("/v1/session/children", json={}).raise_for_status().json()
+    assert "Rejected" in linked.anonymous.post(link_of(hook)).text
+    assert state(linked, made) == (401, "SESSION_REVOKED")
+
+
 def test_a_dead_link_is_a_page_that_does_not_say_why(hook: FakeWebhook, linked: LiveDaemon, time: FakeTime) -> None:
     session = renewed(linked)
     path = link_of(hook)

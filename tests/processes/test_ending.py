@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.daemon_process import wait_for
 from tests.support.live import LiveDaemon
-from tests.support.supervised import BEGIN, CAT, Desk, Supervised, kill9
+from tests.support.supervised import BEGIN, CAT, Desk, Supervised, code, kill9
 
 SWITCH = "/v1/admin/kill-switch"
 
@@ -182,3 +182,12 @@ def test_a_closed_session_s_output_can_still_be_read(desk: Desk) -> None:
     session.revoke()
     session.wait_closed()
     assert (session.output(), session.output("stderr")) == ("out\n", "err\n")
+
+
+def test_what_a_process_delegated_ends_with_its_session(desk: Desk) -> None:
+    session = desk.run(*CAT)
+    made = desk.live.agent(session.token).post("/v1/session/children", json={}).raise_for_status().json()
+    child = desk.live.agent(made["token"])
+    assert child.get("/v1/session").status_code == 200
+    session.do("kill")
+    assert code(child.get("/v1/session")) == (401, "SESSION_REVOKED")

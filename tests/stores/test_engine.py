@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
+from daemon.domain import session_creation
 from daemon.domain.changes import Outcome, Rows, Scope
 from daemon.domain.clock import DomainClock
 from daemon.domain.errors import AGENT_NOT_FOUND, DaemonError
 from daemon.domain.events import SYSTEM
 from daemon.domain.facts.agents import AgentCreated
 from daemon.domain.process_rows import Process, Turn
-from daemon.domain.rows import Agent, Session
+from daemon.domain.rows import Agent
 from daemon.stores.migrate import migrate
 from daemon.stores.sqlite import processes
 from daemon.stores.sqlite.database import SQLiteStore
@@ -109,8 +109,7 @@ async def test_a_session_its_process_and_its_turns_are_read_as_of_one_moment(
     store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await add(store, "a")
-    columns = msgspec.structs.asdict(Session(**dict.fromkeys(Session.__struct_fields__, 0)))
-    row = Session(**columns | {"id": "s", "agent_id": "a", "state": "IDLE", "metadata": "{}", "created_by": "process"})
+    row = session_creation.blank("s", "a", created_by="process", max_renewals=0, state="IDLE")
     made: Outcome[None] = Outcome(new_session=row, new_process=Process("s", "home", "{}", None, "x"))
     await store.change(Scope(), lambda _rows, _now: made, SYSTEM)
     read = processes.turns

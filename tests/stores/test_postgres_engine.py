@@ -20,7 +20,7 @@ from daemon.domain.facts.agents import AgentCreated
 from daemon.domain.facts.sessions import SessionRevoked
 from daemon.domain.filters import AttemptFilter, EventFilter
 from daemon.domain.pages import Page
-from daemon.domain.rows import Agent, Attempt, Channel, Session
+from daemon.domain.rows import Agent, Attempt, Channel
 from daemon.home import Home
 from daemon.stores.postgres.connection import connect
 from daemon.stores.postgres.database import PostgresStore
@@ -110,17 +110,9 @@ async def add(store: PostgresStore, name: str, public_key: str | None = None) ->
     return await store.change(Scope(public_key=public_key), adding(name, public_key), SYSTEM)
 
 
-def blank(name: str, agent: str) -> Session:
-    values: dict[str, Any] = dict.fromkeys(Session.__struct_fields__)
-    numbers = ("expires_at", "created_at", "renewal_count", "absolute_expires_at", "ttl_seconds", "request_count")
-    values |= dict.fromkeys((*numbers, "owner_rotated_generation", "used_generation"), 0)
-    values |= {"id": name, "agent_id": agent, "token_hash": "", "max_renewals": 3, "generation": 1, "metadata": "{}"}
-    return Session(**values | {"state": "CREATED", "created_by": "api"})
-
-
 async def create(store: PostgresStore, name: str, agent: str = "agent", key: str | None = None) -> Any:
     asked = session_creation.Asked(
-        session=blank(name, agent),
+        session=session_creation.blank(name, agent, created_by="api", max_renewals=3),
         process=None,
         ttl=3600,
         absolute_lifetime=86_400,

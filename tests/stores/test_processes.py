@@ -12,6 +12,7 @@ import pytest
 
 from daemon import engines
 from daemon.config import load
+from daemon.domain import session_creation
 from daemon.domain.changes import Outcome, Rows, Scope
 from daemon.domain.errors import PROCESS_LIMIT_EXCEEDED, DaemonError
 from daemon.domain.events import SYSTEM
@@ -79,12 +80,9 @@ async def stores(store: Engine, another: Open, settings: dict[str, str]) -> list
 
 
 def supervised(name: str, state: State = "IDLE", **fields: Any) -> Session:
-    known: dict[str, Any] = dict.fromkeys(Session.__struct_fields__)
-    numbers = ("renewal_count", "ttl_seconds", "request_count", "owner_rotated_generation", "used_generation")
-    known |= dict.fromkeys(numbers, 0) | {"id": name, "agent_id": "agent", "token_hash": f"hash of {name}"}
+    known: dict[str, Any] = {"token_hash": f"hash of {name}", "created_at": START - 100, "state": state}
     known |= dict.fromkeys(("expires_at", "absolute_expires_at"), START + 3600)
-    known |= {"created_at": START - 100, "max_renewals": 3, "generation": 1, "metadata": "{}", "state": state}
-    return Session(**known | {"created_by": "process"} | fields)
+    return session_creation.blank(name, "agent", **{"created_by": "process", "max_renewals": 3} | known | fields)
 
 
 def process(name: str, home: str = "home", **fields: Any) -> Process:
@@ -460,6 +458,6 @@ async def test_a_process_and_its_turns_belong_to_a_session_and_go_with_it(store:
         ask(database, "UPDATE turns SET state = 'OTHER'")
     with pytest.raises(REFUSED):
         ask(database, "INSERT INTO turns SELECT * FROM turns")
-    await write(store, Scope(session="a"), session=supervised("a", "CLOSED", revoked_at=START - 50))
+    await write(store, Scope(session="a", ends=True), session=supervised("a", "CLOSED", revoked_at=START - 50))
     assert await store.purge_sessions(START - 10, 9) == 1
     assert [ask(database, f"SELECT count(*) FROM {table}") for table in ("processes", "turns")] == [[(0,)]] * 2

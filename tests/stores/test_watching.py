@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from daemon.domain import session_creation
 from daemon.domain.clock import DomainClock
 from daemon.domain.errors import STORAGE_UNAVAILABLE, DaemonError
 from daemon.domain.events import Event
@@ -28,10 +29,8 @@ def clock() -> DomainClock:
 
 
 def session(**fields: Any) -> Session:
-    known = dict.fromkeys(Session.__struct_fields__, None) | {
-        "id": "s1", "agent_id": "a1", "token_hash": "t1", "request_count": 0, "used_generation": 1, "generation": 1,
-    }  # fmt: skip
-    return Session(**{**known, **fields})
+    known = {"token_hash": "t1", "used_generation": 1, **fields}
+    return session_creation.blank("s1", "a1", created_by="api", max_renewals=3, **known)
 
 
 async def until(fact: Callable[[], Any], seconds: float = 5) -> None:

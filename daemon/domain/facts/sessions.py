@@ -10,13 +10,21 @@ from daemon.domain.states import State
 
 
 class SessionCreated(Fact, frozen=True, kw_only=True):
-    """A session was made; unless it waits for its process, it passed CREATED and INITIALIZING and is READY."""
+    """A session was made; unless it waits for its process, it passed CREATED and INITIALIZING and is READY.
+
+    Args:
+        expires_at, absolute_expires_at: Unix seconds.
+        max_renewals: how often it may be renewed.
+        created_by: through which door it was asked for.
+        parent_id: of a child, the session that its agent made it from.
+    """
 
     type: ClassVar[str] = "SESSION_CREATED"
     expires_at: int
     absolute_expires_at: int
     max_renewals: int
     created_by: str
+    parent_id: str | None = None
 
 
 class SessionStarted(Fact, frozen=True, kw_only=True):

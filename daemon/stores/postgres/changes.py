@@ -114,6 +114,13 @@ async def _load_sessions(raw: Connection, scopes: Sequence[Scope], ledger: Ledge
         for session in await sessions.lock(raw, named):
             if session.agent_id in ledger.agents:  # else it was created after the look at agents
                 ledger.sessions[session.id] = session
+    ending = {scope.session for scope in scopes if scope.ends and scope.session is not None}
+    if any(scope.ends and scope.pick for scope in scopes):
+        ending.update(ledger.picked)
+    if ending:
+        # Whoever adds to what is below a session locks that session first.
+        for session in await sessions.lock_below(raw, ending):
+            ledger.sessions.setdefault(session.id, session)
     if sealed := {scope.session for scope in scopes if scope.session is not None and scope.sealed_for is not None}:
         ledger.boxes = await sessions.boxes(raw, sealed)
 
@@ -140,7 +147,10 @@ async def _load_more(raw: Connection, scopes: Sequence[Scope], ledger: Ledger) -
         ledger.answers = {answer.token_hash: answer for answer in await answers.lock(raw, hashes)}
     if counted := {scope.active_sessions_of for scope in scopes if scope.active_sessions_of is not None}:
         # Their agents are locked, so that no other daemon adds a session to those that are counted.
-        ledger.active = dict.fromkeys(counted, 0) | await sessions.count_active_of(raw, counted, ledger.now)
+        await _count(raw, ledger, "agent_id", counted)
+    if delegating := {scope.session for scope in scopes if scope.delegating and scope.session in ledger.sessions}:
+        await _count(raw, ledger, "parent_id", delegating)
+        await _count(raw, ledger, "root_id", {ledger.sessions[one].tree_id for one in delegating})
     if public := {scope.public_key for scope in scopes if scope.public_key is not None}:
         # The keys are locked; the unique index is the last resort, and a batch that runs into it is run again.
         ledger.key_holders = {str(one.public_key): one for one in await agents.by_public_keys(raw, public)}
@@ -151,6 +161,11 @@ async def _load_more(raw: Connection, scopes: Sequence[Scope], ledger: Ledger) -
         ledger.incidents[agent_id] = await events.incident_minutes(raw, agent_id, ledger.now)
     if any(scope.channels for scope in scopes):
         ledger.channels = await notifications.lock_channels(raw)
+
+
+async def _count(raw: Connection, ledger: Ledger, by: sessions.CountedBy, ids: Collection[str]) -> None:
+    found = await sessions.count_active_by(raw, by, ids, ledger.now)
+    ledger.active[by] = dict.fromkeys(ids, 0) | found
 
 
 async def write(raw: Connection, ledger: Ledger) -> None:

@@ -131,7 +131,7 @@ class PostgresStore(Reads):
         made, holder = outcome.new_session, rows.agent
         # Word of what another daemon did to them since may have come before the answer to this commit.
         if made is not None and holder is not None and self._cache.is_fresh(since, made.id, holder.id):
-            self._cache.add(made, holder)
+            self._cache.add_new(made, holder)
 
     def cached(self, token_hash: str) -> LiveSession | None:
         """Return the session whose current token has this hash if it is in memory and may be trusted."""
@@ -151,9 +151,12 @@ class PostgresStore(Reads):
         while True:
             since, switches = self._cache.begin_load(), self._watch.switches()
             ids: tuple[str, ...] = ()
+            parent = None
             try:
                 found = await self._pool.run(read)
                 ids = (found[0].id, found[1].id) if found else ()
+                if found is not None and found[0].parent_id is not None:
+                    parent = await self.live_by_id(found[0].parent_id)
             finally:
                 fresh = self._cache.end_load(since, *ids)
             if found is None:
@@ -161,7 +164,7 @@ class PostgresStore(Reads):
             session, agent, locked = found
             self._watch.settle(switches, on=locked)
             if fresh:
-                return self._cache.add(session, agent)
+                return self._cache.add(session, agent, parent)
 
     async def reread(self, live: LiveSession) -> LiveSession | None:
         """Return a session as it stands, whoever used it since."""
@@ -196,6 +199,11 @@ class PostgresStore(Reads):
         await self._flush_for_reading()
         now = self.clock.now()
         return await self._pool.run(lambda raw: sessions.find(raw, which, page, now))
+
+    async def living_below(self, top_ids: Sequence[str]) -> list[Session]:
+        """Return what lives in the trees below sessions that owners made, their activity included."""
+        await self._flush_for_reading()
+        return await self._pool.run(lambda raw: sessions.living_below(raw, top_ids))
 
     async def _flush_for_reading(self) -> None:
         """Store activity first, so that what an owner reads includes it; a failure of that must not hide the rest."""

@@ -5,13 +5,16 @@ from typing import Any
 import msgspec
 
 from daemon.domain.changes import Outcome, Rows, Scope
+from daemon.domain.descent import living
 from daemon.domain.errors import SYSTEM_LOCKED, DaemonError
 from daemon.domain.events import Fact, Origin
 from daemon.domain.facts.agents import AutoStopTriggered
 from daemon.domain.rows import Agent, Answer, Channel, Conversation, ConversationKey, Session
 from daemon.domain.status import status
 from daemon.stores.postgres.process_ledger import ProcessLedger
-from daemon.stores.postgres.sessions import Update
+from daemon.stores.postgres.sessions import CountedBy, Update
+
+_COUNTED: tuple[CountedBy, ...] = ("agent_id", "parent_id", "root_id")
 
 
 class Decided(msgspec.Struct):
@@ -37,8 +40,8 @@ class Ledger:
         self.sessions: dict[str, Session] = {}
         self.boxes: dict[str, bytes | None] = {}
         """Sealed answers, by session."""
-        self.active: dict[str, int] = {}
-        """Sessions of status ACTIVE, by agent."""
+        self.active: dict[CountedBy, dict[str, int]] = {}
+        """Sessions of status ACTIVE: of agents, right below sessions, and anywhere below the tops of trees."""
         self.key_holders: dict[str, Agent] = {}
         self.made_under: dict[str, str] = {}
         """Sessions, by the hash of the idempotency key under which they were created."""
@@ -76,11 +79,12 @@ class Ledger:
             rows.session = self.sessions.get(scope.session)
             if scope.sealed_for and rows.session and rows.session.previous_token_hash == scope.sealed_for:
                 rows.retry_answer = self.boxes.get(scope.session)
+            self._show_family(scope, rows)
         agent_id = scope.agent or (rows.session.agent_id if rows.session else None)
         if agent_id is not None:
             rows.agent = self.agents.get(agent_id)
         if scope.active_sessions_of is not None:
-            rows.active_sessions = self.active[scope.active_sessions_of]
+            rows.active_sessions = self.active["agent_id"][scope.active_sessions_of]
         if scope.public_key is not None:
             rows.key_holder = self.key_holders.get(scope.public_key)
         if scope.idempotency_key is not None:
@@ -97,7 +101,25 @@ class Ledger:
         if scope.conversation is not None:
             rows.conversation = self.conversations.get(scope.conversation)
         self.processes.show(scope, rows)
+        if scope.ends:
+            tops = [one.id for one in (rows.session, *rows.sessions) if one is not None]
+            rows.descendants = living(tops, self.sessions.values())
         return rows
+
+    def _show_family(self, scope: Scope, rows: Rows) -> None:
+        """Show what is above the session, and how much is below it."""
+        session = rows.session
+        if session is None:
+            return
+        above = session.parent_id
+        while above is not None and above in self.sessions:
+            rows.ancestors.append(self.sessions[above])
+            above = self.sessions[above].parent_id
+        if scope.delegating:
+            rows.children, rows.relatives = (
+                self.active["parent_id"][session.id],
+                self.active["root_id"][session.tree_id],
+            )
 
     def take(self, decided: Decided) -> None:
         """Take over what was decided."""
@@ -129,10 +151,14 @@ class Ledger:
         self.decided.append(decided)
 
     def _put(self, session: Session) -> None:
-        if session.agent_id in self.active:
+        if self.active:
             before = self.sessions.get(session.id)
             was_active = before is not None and status(before, self.now) == "ACTIVE"
-            self.active[session.agent_id] += (status(session, self.now) == "ACTIVE") - was_active
+            change = (status(session, self.now) == "ACTIVE") - was_active
+            keys = (session.agent_id if session.parent_id is None else None, session.parent_id, session.root_id)
+            for by, key in zip(_COUNTED, keys, strict=True):
+                if key is not None and key in self.active.get(by, ()):
+                    self.active[by][key] += change
         self.sessions[session.id] = session
 
     def _take_answers(self, outcome: Outcome[Any]) -> None:

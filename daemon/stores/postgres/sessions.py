@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from sys import intern
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -26,6 +26,7 @@ COLUMNS = ", ".join(FIELDS)
 _AGENT_ID, _STATE, _CREATED_BY, _METADATA = map(FIELDS.index, ("agent_id", "state", "created_by", "metadata"))
 _ACTIVITY = {"request_count", "last_activity", "used_generation"}
 _FIXED = {"id", "agent_id", "created_at", "created_by", "ttl_seconds", "absolute_expires_at"}
+_FIXED |= {"parent_id", "root_id", "depth"}
 _CHANGING = tuple(name for name in FIELDS if name not in _ACTIVITY | _FIXED)
 _COUNTS = {"renewal_count", "max_renewals", "generation", "owner_rotated_generation", "idle_timeout"}
 _TYPES = dict.fromkeys(_COUNTS, "bigint") | {
@@ -35,8 +36,20 @@ _TYPES = dict.fromkeys(_COUNTS, "bigint") | {
 # One session by id.
 _GET = f"SELECT {COLUMNS} FROM sessions WHERE id = $1"  # noqa: S608
 
-# Sessions by id, locked in the order of their ids.
-_LOCK = f"SELECT {COLUMNS} FROM sessions WHERE id = ANY($1::text[]) ORDER BY id FOR NO KEY UPDATE"  # noqa: S608
+# Sessions by id with those above them, locked in the order of their ids.
+_LOCK = (
+    "WITH RECURSIVE above (id, parent_id) AS (SELECT id, parent_id FROM sessions WHERE id = ANY($1::text[])"  # noqa: S608
+    " UNION SELECT s.id, s.parent_id FROM above JOIN sessions AS s ON s.id = above.parent_id)"
+    f" SELECT {COLUMNS} FROM sessions WHERE id IN (SELECT id FROM above) ORDER BY id FOR NO KEY UPDATE"
+)
+
+# What lives below sessions, locked in the order of their ids.
+_LOCK_BELOW = (
+    "WITH RECURSIVE below (id) AS (SELECT id FROM sessions WHERE parent_id = ANY($1::text[])"  # noqa: S608
+    " UNION SELECT s.id FROM below JOIN sessions AS s ON s.parent_id = below.id)"
+    f" SELECT {COLUMNS} FROM sessions WHERE id IN (SELECT id FROM below)"
+    " AND revoked_at IS NULL AND expired_at IS NULL ORDER BY id FOR NO KEY UPDATE"
+)
 
 # One session with its agent and the kill switch: by id, and by its current token or the one before.
 _WITH_AGENT = (
@@ -47,6 +60,12 @@ _WITH_AGENT = (
 _LIVE_BY_ID = f"{_WITH_AGENT} WHERE s.id = $1"
 _LIVE_BY_TOKEN = (
     f"{_WITH_AGENT} WHERE s.token_hash = $1 OR s.previous_token_hash = $1 ORDER BY s.token_hash = $1 DESC LIMIT 1"
+)
+
+# What lives in the trees of sessions that owners made.
+_LIVING_BELOW = (
+    f"SELECT {COLUMNS} FROM sessions WHERE root_id = ANY($1::text[])"  # noqa: S608
+    " AND revoked_at IS NULL AND expired_at IS NULL"
 )
 
 # A new session.
@@ -76,11 +95,13 @@ _IDLE_OVER = (
 _ACTIVE = f"{_ALIVE} AND NOT ({_IDLE_OVER})"
 _UNMARKED = "revoked_at IS NULL AND expired_at IS NULL"
 
-# Sessions of status ACTIVE, by agent.
-_COUNT_OF_AGENTS = (
-    f"SELECT agent_id, count(*) FROM sessions WHERE agent_id = ANY($1::text[]) AND {_ACTIVE.format(now='$2')}"  # noqa: S608
-    " GROUP BY agent_id"
-)
+# Sessions of status ACTIVE by agent, but for those that it made itself; and by what they are below: their parent, and
+# the top of their tree.
+_COUNT_BY = {
+    column: f"SELECT {column}, count(*) FROM sessions WHERE {column} = ANY($1::text[])"  # noqa: S608
+    f" {condition} AND {_ACTIVE.format(now='$2')} GROUP BY {column}"
+    for column, condition in {"agent_id": "AND parent_id IS NULL", "parent_id": "", "root_id": ""}.items()
+}
 
 # Sessions of status ACTIVE.
 _COUNT = f"SELECT count(*) FROM sessions WHERE {_ACTIVE.format(now='$1')}"  # noqa: S608
@@ -118,6 +139,8 @@ _STATUS = {
     "EXPIRED": f"revoked_at IS NULL AND NOT ({_ACTIVE.format(now='$1')})",
 }
 
+
+CountedBy = Literal["agent_id", "parent_id", "root_id"]
 
 Live = tuple[Session, Agent, bool]
 """A session, its agent, and whether the kill switch is on."""
@@ -181,8 +204,13 @@ def _with_agent(row: Sequence[Any] | None) -> Live | None:
 
 
 async def lock(raw: Connection, session_ids: Collection[str]) -> list[Session]:
-    """Return sessions; nobody else changes them until the commit."""
+    """Return sessions and those above them; nobody else changes them until the commit."""
     return [to_session(row) for row in await raw.fetch(_LOCK, list(session_ids))]
+
+
+async def lock_below(raw: Connection, session_ids: Collection[str]) -> list[Session]:
+    """Return what lives below sessions; nobody else changes it until the commit."""
+    return [to_session(row) for row in await raw.fetch(_LOCK_BELOW, list(session_ids))]
 
 
 async def sealed_answer(raw: Connection, session_id: str) -> SealedAnswer | None:
@@ -241,9 +269,9 @@ async def add_activity(raw: Connection, rows: Collection[tuple[int, int, int, st
     return {row[0]: (row[1], row[2], row[3]) for row in await raw.fetch(_ADD_ACTIVITY, *columns)}
 
 
-async def count_active_of(raw: Connection, agent_ids: Collection[str], now: int) -> dict[str, int]:
-    """Return the number of sessions of status ACTIVE of agents that have any."""
-    return dict(await raw.fetch(_COUNT_OF_AGENTS, list(agent_ids), now))
+async def count_active_by(raw: Connection, column: CountedBy, ids: Collection[str], now: int) -> dict[str, int]:
+    """Return the numbers of sessions of status ACTIVE by their agent, their parent or the top of their tree."""
+    return dict(await raw.fetch(_COUNT_BY[column], list(ids), now))
 
 
 async def count_active(raw: Connection, now: int) -> int:
@@ -272,7 +300,9 @@ async def find(raw: Connection, which: SessionFilter, page: Page, now: int) -> l
     """Return sessions that match every filter that is set, newest first."""
     values: list[Any] = [now, page.limit]
     conditions = [_STATUS[which.status]]
-    for column in ("agent_id", "state", "user_id", "workspace_id"):
+    if which.top:
+        conditions.append("parent_id IS NULL")
+    for column in ("agent_id", "state", "user_id", "workspace_id", "parent_id"):
         if (value := getattr(which, column)) is not None:
             values.append(value)
             conditions.append(f"{column} = ${len(values)}")
@@ -282,6 +312,11 @@ async def find(raw: Connection, which: SessionFilter, page: Page, now: int) -> l
     where = " AND ".join(conditions)
     sql = f"SELECT {COLUMNS} FROM sessions WHERE {where} ORDER BY created_at DESC, id DESC LIMIT $2"  # noqa: S608
     return [to_session(row) for row in await raw.fetch(sql, *values)]
+
+
+async def living_below(raw: Connection, top_ids: Collection[str]) -> list[Session]:
+    """Return what lives in the trees of these sessions."""
+    return [to_session(row) for row in await raw.fetch(_LIVING_BELOW, list(top_ids))]
 
 
 async def purge(raw: Connection, ended_before: int, limit: int) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from daemon.domain.changes import Decide, Outcome, Rows, Scope
+from daemon.domain.descent import with_descendants
 from daemon.domain.errors import DaemonError
 from daemon.domain.events import Event, Fact, Origin
 from daemon.domain.notifications import deliveries, level_of
@@ -112,7 +113,7 @@ def _decide(ledger: Ledger, asked: Sequence[Change]) -> list[Any]:
     for change in asked:
         try:
             rows = ledger.rows(change.scope)
-            outcome = change.decide(rows, ledger.now)
+            outcome = with_descendants(change.scope, rows, change.decide(rows, ledger.now), ledger.now)
         except DaemonError as refusal:
             results.append(refusal)
         except Exception as error:  # noqa: BLE001 - a change that fails harms no other of its batch

@@ -30,6 +30,8 @@ def load(tx: Transaction, scope: Scope) -> Rows:
         if scope.sealed_for and rows.session and rows.session.previous_token_hash == scope.sealed_for:
             sealed = sessions.sealed_answer(raw, scope.session)
             rows.retry_answer = sealed.box if sealed else None
+        if rows.session is not None and rows.session.parent_id is not None:
+            rows.ancestors = sessions.ancestors(raw, scope.session)
     if scope.agent is not None:
         rows.agent = agents.get(raw, scope.agent)
     if scope.active_sessions_of is not None:
@@ -50,6 +52,11 @@ def load(tx: Transaction, scope: Scope) -> Rows:
 def _load_more(tx: Transaction, scope: Scope, rows: Rows) -> None:
     """Read what only a few changes ask for."""
     raw = tx.raw
+    if scope.ends:
+        tops = [one.id for one in (rows.session, *rows.sessions) if one is not None]
+        rows.descendants = sessions.descendants(raw, tops) if tops else []
+    if scope.delegating and rows.session is not None:
+        rows.children, rows.relatives = sessions.count_below(raw, rows.session, tx.now)
     if scope.active_agents:
         rows.agents += agents.of_status(raw, "ACTIVE")
     if scope.suspended_by is not None:
@@ -91,7 +98,7 @@ def write(tx: Transaction, rows: Rows, outcome: Outcome[Any], origin: Origin, te
     if outcome.session is not None and rows.session is not None:
         sessions.update(raw, rows.session, outcome.session, outcome.retry_answer)
     if outcome.sessions:
-        before = {session.id: session for session in rows.sessions}
+        before = {session.id: session for session in (*rows.sessions, *rows.descendants)}
         for session in outcome.sessions:
             sessions.update(raw, before[session.id], session)
     for key, value in (outcome.values or {}).items():

@@ -10,6 +10,7 @@ import msgspec
 
 from daemon.domain.changes import Decide, Outcome, Rows, Scope
 from daemon.domain.clock import Clock
+from daemon.domain.descent import with_descendants
 from daemon.domain.errors import DaemonError
 from daemon.domain.events import Origin
 from daemon.domain.facts.daemon import AuditArchived
@@ -84,7 +85,7 @@ class SQLiteStore(Reads):
 
         def work(tx: Transaction) -> Written:
             rows = changes.load(tx, scope)
-            outcome = decide(rows, tx.now)
+            outcome = with_descendants(scope, rows, decide(rows, tx.now), tx.now)
             if outcome.answer_at is not None:
                 outcome.answer = outcome.answer_at(tx.chain.head.seq + 1)
             told = changes.write(tx, rows, outcome, origin, self.telling)
@@ -109,7 +110,7 @@ class SQLiteStore(Reads):
         if outcome.session is not None:
             self._cache.put(outcome.session)
         if outcome.new_session is not None and rows.agent is not None:
-            self._cache.add(outcome.new_session, rows.agent)
+            self._cache.add_new(outcome.new_session, rows.agent)
 
     async def live_by_token(self, token_hash: str) -> LiveSession | None:
         """Return the session whose current or previous token has this hash."""
@@ -126,15 +127,18 @@ class SQLiteStore(Reads):
         while True:
             since = self._cache.begin_load()
             ids: tuple[str, ...] = ()
+            parent = None
             try:
                 found = await self._readers.run(read)
                 ids = (found[0].id, found[1].id) if found else ()
+                if found is not None and found[0].parent_id is not None:
+                    parent = await self.live_by_id(found[0].parent_id)
             finally:
                 fresh = self._cache.end_load(since, *ids)
             if found is None:
                 return None
             if fresh:
-                return self._cache.add(*found)
+                return self._cache.add(*found, parent)
 
     async def reread(self, live: LiveSession) -> LiveSession | None:
         """Return it: nobody else writes to this file."""
@@ -167,6 +171,11 @@ class SQLiteStore(Reads):
         await self._flush_for_reading()
         now = self.clock.now()
         return await self._readers.run(lambda raw: sessions.find(raw, which, page, now))
+
+    async def living_below(self, top_ids: Sequence[str]) -> list[Session]:
+        """Return what lives in the trees below sessions that owners made, their activity included."""
+        await self._flush_for_reading()
+        return await self._readers.run(lambda raw: sessions.living_below(raw, top_ids))
 
     async def _flush_for_reading(self) -> None:
         """Store activity first, so that what an owner reads includes it; a disk that is full must not hide the rest."""

@@ -20,6 +20,7 @@ COLUMNS = ", ".join(FIELDS)
 _AGENT_ID, _STATE, _CREATED_BY, _METADATA = map(FIELDS.index, ("agent_id", "state", "created_by", "metadata"))
 _ACTIVITY = {"request_count", "last_activity", "used_generation"}
 _FIXED = {"id", "agent_id", "created_at", "created_by", "ttl_seconds", "absolute_expires_at"}
+_FIXED |= {"parent_id", "root_id", "depth"}
 _CHANGING = tuple(name for name in FIELDS if name not in _ACTIVITY | _FIXED)
 
 # One session by id.
@@ -34,6 +35,28 @@ _BOTH = (
 _BOTH_BY_ID = f"{_BOTH}id = ?"
 _BOTH_BY_TOKEN = f"{_BOTH}token_hash = ?"
 _BOTH_BY_PREVIOUS = f"{_BOTH}previous_token_hash = ?"
+
+# The sessions above one, its parent first.
+_ANCESTORS = (
+    "WITH RECURSIVE above (id, parent_id) AS (SELECT id, parent_id FROM sessions WHERE id = ?"  # noqa: S608
+    " UNION ALL SELECT s.id, s.parent_id FROM above JOIN sessions AS s ON s.id = above.parent_id)"
+    f" SELECT {COLUMNS} FROM sessions WHERE id IN (SELECT parent_id FROM above) ORDER BY depth DESC"
+)
+
+# What lives below sessions, nearer ones first.
+_DESCENDANTS = (
+    "WITH RECURSIVE below (id) AS ("  # noqa: S608
+    "SELECT s.id FROM json_each(?) AS top JOIN sessions AS s ON s.parent_id = top.value"
+    " UNION SELECT s.id FROM below JOIN sessions AS s ON s.parent_id = below.id)"
+    f" SELECT {COLUMNS} FROM sessions WHERE id IN (SELECT id FROM below)"
+    " AND revoked_at IS NULL AND expired_at IS NULL ORDER BY depth"
+)
+
+# What lives in the trees of sessions that owners made.
+_LIVING_BELOW = (
+    f"SELECT {COLUMNS} FROM sessions WHERE root_id IN (SELECT value FROM json_each(?))"  # noqa: S608
+    " AND revoked_at IS NULL AND expired_at IS NULL"
+)
 
 # A new session.
 _INSERT = f"INSERT INTO sessions ({COLUMNS}) VALUES ({', '.join('?' * len(FIELDS))})"  # noqa: S608
@@ -56,8 +79,12 @@ _IDLE_OVER = "idle_timeout IS NOT NULL AND max(coalesce(last_activity, 0), creat
 _ACTIVE = f"{_ALIVE} AND NOT ({_IDLE_OVER})"
 _UNMARKED = "revoked_at IS NULL AND expired_at IS NULL"
 
-# Sessions of status ACTIVE of one agent.
-_COUNT_OF_AGENT = f"SELECT count(*) FROM sessions WHERE agent_id = :agent AND {_ACTIVE}"  # noqa: S608
+# Sessions of status ACTIVE of one agent, but for those that it made itself.
+_COUNT_OF_AGENT = f"SELECT count(*) FROM sessions WHERE agent_id = :agent AND parent_id IS NULL AND {_ACTIVE}"  # noqa: S608
+
+# Sessions of status ACTIVE right below one, and anywhere below the top of a tree.
+_COUNT_CHILDREN = f"SELECT count(*) FROM sessions WHERE parent_id = :above AND {_ACTIVE}"  # noqa: S608
+_COUNT_RELATIVES = f"SELECT count(*) FROM sessions WHERE root_id = :above AND {_ACTIVE}"  # noqa: S608
 
 # Sessions of status ACTIVE: two counts that an index answers alone, instead of one that visits every row.
 _COUNT_ALIVE = f"SELECT count(*) FROM sessions WHERE {_ALIVE}"  # noqa: S608
@@ -128,6 +155,16 @@ def sealed_answer(raw: sqlite3.Connection, session_id: str) -> SealedAnswer | No
     return SealedAnswer(*row) if row else None
 
 
+def ancestors(raw: sqlite3.Connection, session_id: str) -> list[Session]:
+    """Return the sessions above one, its parent first."""
+    return [to_session(row) for row in raw.execute(_ANCESTORS, (session_id,))]
+
+
+def descendants(raw: sqlite3.Connection, session_ids: Sequence[str]) -> list[Session]:
+    """Return what lives below sessions, nearer ones first."""
+    return [to_session(row) for row in raw.execute(_DESCENDANTS, (msgspec.json.encode(session_ids).decode(),))]
+
+
 def insert(raw: sqlite3.Connection, session: Session) -> None:
     """Add a session."""
     raw.execute(_INSERT, msgspec.structs.astuple(session))
@@ -167,6 +204,15 @@ def count_active_of(raw: sqlite3.Connection, agent_id: str, now: int) -> int:
     return int(raw.execute(_COUNT_OF_AGENT, {"agent": agent_id, "now": now}).fetchone()[0])
 
 
+def count_below(raw: sqlite3.Connection, session: Session, now: int) -> tuple[int, int]:
+    """Return the number of a session's children of status ACTIVE, and of all descendants of the top of its tree."""
+    children, relatives = (
+        int(raw.execute(sql, {"above": above, "now": now}).fetchone()[0])
+        for sql, above in ((_COUNT_CHILDREN, session.id), (_COUNT_RELATIVES, session.tree_id))
+    )
+    return children, relatives
+
+
 def count_active(raw: sqlite3.Connection, now: int) -> int:
     """Return the number of sessions of status ACTIVE."""
     alive, over = (raw.execute(sql, {"now": now}).fetchone()[0] for sql in (_COUNT_ALIVE, _COUNT_IDLE_OVER))
@@ -185,7 +231,9 @@ def find(raw: sqlite3.Connection, which: SessionFilter, page: Page, now: int) ->
     """Return sessions that match every filter that is set, newest first."""
     values: dict[str, Any] = {"now": now, "limit": page.limit}
     conditions = [_STATUS[which.status]]
-    for column in ("agent_id", "state", "user_id", "workspace_id"):
+    if which.top:
+        conditions.append("parent_id IS NULL")
+    for column in ("agent_id", "state", "user_id", "workspace_id", "parent_id"):
         if (value := getattr(which, column)) is not None:
             conditions.append(f"{column} = :{column}")
             values[column] = value
@@ -195,6 +243,11 @@ def find(raw: sqlite3.Connection, which: SessionFilter, page: Page, now: int) ->
     where = " AND ".join(conditions)
     sql = f"SELECT {COLUMNS} FROM sessions WHERE {where} ORDER BY created_at DESC, id DESC LIMIT :limit"  # noqa: S608
     return [to_session(row) for row in raw.execute(sql, values)]
+
+
+def living_below(raw: sqlite3.Connection, top_ids: Sequence[str]) -> list[Session]:
+    """Return what lives in the trees of these sessions."""
+    return [to_session(row) for row in raw.execute(_LIVING_BELOW, (msgspec.json.encode(top_ids).decode(),))]
 
 
 def purge(raw: sqlite3.Connection, ended_before: int, limit: int) -> list[str]:

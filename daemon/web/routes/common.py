@@ -14,11 +14,18 @@ from daemon.domain.ids import parse_id
 from daemon.domain.pages import Listing
 from daemon.services.caller import Caller
 from daemon.web.context import RequestContext, context
+from daemon.web.describe import Parameter
 from daemon.web.open_stream import Admits
 
 T = TypeVar("T")
 MAX_EVENT_ID = 2**53 - 1
 AnyRequest = Request[Any, Any, Any]
+IDEMPOTENCY_KEY = Parameter(
+    "Idempotency-Key",
+    "A repeat within 24 hours makes no second session.",
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    place="header",
+)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -71,6 +78,18 @@ def answered(body: bytes, status: int, media_type: bytes, *more: tuple[bytes, by
         await send({"type": "http.response.body", "body": body})
 
     return answer
+
+
+def idempotency_key(request: AnyRequest) -> str | None:
+    """Return what tells a repeat of this request from another one, if the client sent it.
+
+    Raises:
+        DaemonError: VALIDATION_ERROR.
+    """
+    key: str | None = request.headers.get("idempotency-key")
+    if key is not None and not (1 <= len(key) <= 255 and key.isascii() and key.isprintable() and " " not in key):
+        raise invalid(("Idempotency-Key", "must have 1 to 255 visible ASCII characters"))
+    return key
 
 
 def paged(request: AnyRequest, listing: Listing[Any]) -> Response[list[Any]]:

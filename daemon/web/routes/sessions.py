@@ -22,18 +22,12 @@ from daemon.domain.views import (
     Status,
 )
 from daemon.web.decode import Query, body, no_body
-from daemon.web.describe import PAGE, Parameter, a_label, an_id, described, one_of
-from daemon.web.routes.common import AnyRequest, about, origin, paged, path_id
+from daemon.web.describe import PAGE, a_label, an_id, described, one_of
+from daemon.web.routes.common import IDEMPOTENCY_KEY, AnyRequest, about, idempotency_key, origin, paged, path_id
 
 StatusFilter = Literal[Status, "all"]
 
 _STATUS = one_of("status", "Only sessions of this status; without it all but revoked ones.", get_args(StatusFilter))
-_KEY = Parameter(
-    "Idempotency-Key",
-    "A repeat within 24 hours makes no second session.",
-    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-    place="header",
-)
 _ACTIVE = (SESSION_NOT_FOUND, INVALID_STATE_TRANSITION)
 _CREATE = (
     errors.AGENT_NOT_FOUND,
@@ -48,7 +42,7 @@ _CREATE = (
 @post(
     "/v1/sessions",
     opt=described(
-        "Make a session for an agent", CreatedSession, body=CreateSession, parameters=(_KEY,), errors=_CREATE
+        "Make a session for an agent", CreatedSession, body=CreateSession, parameters=(IDEMPOTENCY_KEY,), errors=_CREATE
     ),
 )
 async def create_session(request: AnyRequest) -> CreatedSession:
@@ -56,17 +50,10 @@ async def create_session(request: AnyRequest) -> CreatedSession:
     seen = about(request)
     asked = await body(request, CreateSession, seen.services.processes.problems)
     asked = msgspec.structs.replace(asked, agent_id=parse_id(asked.agent_id, "agentId"))
-    key = _idempotency_key(request)
+    key = idempotency_key(request)
     return await seen.services.sessions.create(
         asked, origin(request), created_by=seen.client or "api", idempotency_key=key
     )
-
-
-def _idempotency_key(request: AnyRequest) -> str | None:
-    key: str | None = request.headers.get("idempotency-key")
-    if key is not None and not (1 <= len(key) <= 255 and key.isascii() and key.isprintable() and " " not in key):
-        raise invalid(("Idempotency-Key", "must have 1 to 255 visible ASCII characters"))
-    return key
 
 
 @get(
