@@ -173,12 +173,24 @@ CREATE TABLE idempotency_keys (
 );
 CREATE INDEX idx_idempotency_keys_created_at ON idempotency_keys (created_at);
 
+-- Other services on the machine that may ask whether a token is good. A revoked one stays: events name it.
+CREATE TABLE verifiers (
+  id TEXT PRIMARY KEY NOT NULL,
+  name TEXT NOT NULL,
+  credential_hash TEXT NOT NULL,  -- SHA-256 of the whole prefixed credential, in hex
+  may_revoke INTEGER NOT NULL DEFAULT 0 CHECK (may_revoke IN (0, 1)),
+  created_at INTEGER NOT NULL,
+  revoked_at INTEGER,
+  last_used_at INTEGER  -- to the minute
+);
+CREATE UNIQUE INDEX idx_verifiers_credential_hash ON verifiers (credential_hash);
+
 -- Every fact, in the order in which it happened. No foreign keys: an event outlives what it is about.
 CREATE TABLE audit_log (
   id INTEGER PRIMARY KEY,  -- the sequence number, without gaps: assigned by the daemon under the writer's lock
   timestamp INTEGER NOT NULL,
   event_type TEXT NOT NULL,  -- no CHECK: it would have to be rebuilt, with the whole log, for every new type
-  actor TEXT NOT NULL,  -- owner, agent:<id>, system or cli
+  actor TEXT NOT NULL,  -- owner, agent:<id>, verifier:<id>, system or cli
   agent_id TEXT,
   session_id TEXT,
   severity TEXT NOT NULL DEFAULT 'info' CHECK (severity IN ('info', 'warning', 'critical')),

@@ -32,11 +32,13 @@ from daemon.services.delegation import Delegation
 from daemon.services.kill_switch import KillSwitch
 from daemon.services.latch import Latch
 from daemon.services.notifications import Notifications as Outbox
+from daemon.services.oauth import OAuth
 from daemon.services.owner import PASSWORD_KEY, OwnerAuth, set_initial_password
 from daemon.services.processes import Processes
 from daemon.services.sessions import Sessions
 from daemon.services.signing import SECRETS_KEY, Signing, load_secrets
 from daemon.services.summary import DailySummary
+from daemon.services.verifiers import Verifiers
 from daemon.settings import Config, Security
 from daemon.stores.conversation_store import ConversationStore
 from daemon.stores.protocol import Engine
@@ -137,7 +139,8 @@ async def wire(
     owner = await _owner(home, store, hasher, security)
     running = supervise(home, config, store, log, signing=signing, surroundings=surroundings)
     bus.listen(running.supervisor.notice)
-    store.on_elsewhere = lambda changed: _doubt(changed, owner, signing, bindings)
+    verifiers = Verifiers(store)
+    store.on_elsewhere = lambda changed: _doubt(changed, owner, signing, verifiers, bindings)
     services = Services(
         owner=owner,
         auth=SessionAuth(store, signing, security),
@@ -154,6 +157,8 @@ async def wire(
         channels=messages.channels,
         notifications=messages.notifications,
         answers=messages.answers,
+        verifiers=verifiers,
+        oauth=OAuth(store),
         summary=DailySummary(store, config.notifications),
         streams=streams,
         stop=stop,
@@ -175,12 +180,16 @@ def _end_streams(event: Event, streams: Streams) -> None:
         streams.end_owners()
 
 
-def _doubt(changed: Elsewhere, owner: OwnerAuth, signing: Signing, bindings: ConversationStore) -> None:
+def _doubt(
+    changed: Elsewhere, owner: OwnerAuth, signing: Signing, verifiers: Verifiers, bindings: ConversationStore
+) -> None:
     """Let whoever remembers what another daemon changed read it again."""
     if changed.everything or PASSWORD_KEY in changed.values:
         owner.doubt()
     if changed.everything or SECRETS_KEY in changed.values:
         signing.doubt()
+    if changed.everything or changed.verifiers:
+        verifiers.doubt()
     bindings.forget(changed)
 
 

@@ -53,6 +53,7 @@ async def flush(parts: Parts) -> None:
     """
     await parts.store.flush()
     await parts.bindings.flush()
+    await parts.services.verifiers.flush()
 
 
 async def log_checkpoint(parts: Parts) -> None:

@@ -75,6 +75,9 @@ SECRET_VARIABLES = ("DAEMON_MASTER_PASSWORD", "DAEMON_MASTER_PASSWORD_FILE", "DA
 STORAGE_VARIABLES = (KEYS["database.url"].variable, KEYS["conversations.url"].variable)
 """Variables that may lead to the rows themselves: configuration, but not for the processes of agents."""
 
+VERIFIER_VARIABLE = "DAEMON_VERIFIER_CREDENTIAL"
+"""Where `daemon verifier add --output env` puts a credential: for another service, not for the processes of agents."""
+
 _PLAIN_VARIABLES = {"SESSION_TTL_SECONDS": "conversations.conversation_ttl"}
 """Variables by which backends know a key; the key's own variable overrides them."""
 

@@ -59,10 +59,12 @@ class Server(Struct, frozen=True):
     ] = ""
     shutdown_timeout: Annotated[int, Meta(ge=5, le=300, description="Seconds a stop may take.")] = 30
     global_rpm: Annotated[
-        int, Meta(ge=0, le=10_000_000, description="Requests a minute, all agents together; 0 is no limit.")
+        int,
+        Meta(ge=0, le=10_000_000, description="Requests a minute, all agents and verifiers together; 0 is no limit."),
     ] = 60_000
     session_rpm: Annotated[
-        int, Meta(ge=0, le=10_000_000, description="Requests a minute for each session; 0 is no limit.")
+        int,
+        Meta(ge=0, le=10_000_000, description="Requests a minute for each session and each verifier; 0 is no limit."),
     ] = 6_000
 
 

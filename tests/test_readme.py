@@ -167,6 +167,23 @@ def test_every_command_about_delegation_says_what_the_readme_says(tmp_path: Path
 
 
 @needs_jq
+def test_every_command_about_other_services_says_what_the_readme_says(tmp_path: Path) -> None:
+    text, home = section("Let other local services accept daemon tokens"), tmp_path / "home"
+    try:
+        env = with_agent(home, tmp_path)
+        script = "set -eu\n" + "\n".join(blocks(text))
+        done = subprocess.run(
+            ["bash", "-c", script], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+    finally:
+        cli(home, "stop", "--force", "--timeout", "5")
+    assert done.returncode == 0, done.stderr
+    shown = "".join(blocks(re.sub(r"```sh\n.*?```", "", text, flags=re.DOTALL), ""))
+    ours = re.compile(r"\b1[0-9]{9}\b|\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+    assert "".join(ours.sub("", done.stdout).split()) == "".join(ours.sub("", shown).split())
+
+
+@needs_jq
 def test_every_command_about_more_than_one_machine_says_what_the_readme_says(tmp_path: Path) -> None:
     text, home, other = section("More than one machine"), tmp_path / "home", tmp_path / "other-home"
     with fresh_database(migrated=False) as database, shared() as redis:

@@ -15,6 +15,7 @@ import pytest
 from tests.support.daemon_process import PASSWORD, cli, wait_for
 from tests.support.http import Answer, load, request, spread
 from tests.support.live import FakeTime, LiveDaemon
+from tests.support.oauth import INTROSPECT, Service
 from tests.support.owner import CHANNELS, WEBHOOK_SECRET, telegram, webhook
 from tests.support.pair import Pair, Site, refused_after
 from tests.support.postgres import fresh_database
@@ -157,6 +158,38 @@ def test_what_is_taken_back_on_one_is_refused_by_the_other(
         wait_for(lambda: pair.a.owner.post("/v1/agents", json={"name": "x"}).status_code == 201, WITHIN)
 
 
+def test_what_is_taken_back_on_one_is_inactive_on_the_other(pair: Pair) -> None:
+    at_b = Service(pair.a).at(pair.b)
+    for take_back in (_revoke, _suspend_session, _suspend_agent, _rotate_token):
+        token = (session := pair.a.new_session())["token"]
+
+        def active(token: str = token) -> bool:
+            return bool(at_b.post(INTROSPECT, data={"token": token}).raise_for_status().json()["active"])
+
+        assert active(), "a verifier that one adds is known to the other"
+        take_back(pair, session)
+        assert refused_after(active, time.monotonic()) < WITHIN
+
+
+def test_what_a_verifier_revokes_on_one_is_refused_by_the_other(pair: Pair) -> None:
+    session = pair.a.new_session()
+    accepted = is_accepted(pair.b, session["token"])
+    Service(pair.a, mayRevoke=True).revoke(session["token"]).raise_for_status()
+    assert refused_after(accepted, time.monotonic()) < WITHIN
+
+
+def test_a_verifier_that_one_revokes_is_refused_by_the_other(pair: Pair) -> None:
+    service = Service(pair.a)
+    at_b = service.at(pair.b)
+
+    def accepted() -> bool:
+        return at_b.post(INTROSPECT, data={"token": "x"}).status_code == 200
+
+    assert accepted()
+    pair.a.owner.delete(f"/v1/owner/verifiers/{service.id}").raise_for_status()
+    assert refused_after(accepted, time.monotonic()) < WITHIN
+
+
 def test_secrets_that_one_rotates_classify_on_the_other(pair: Pair) -> None:
     session = pair.b.new_session(ttl=300)
     ripe(pair, session)
@@ -205,6 +238,8 @@ def test_a_daemon_that_hears_nothing_accepts_nothing_that_was_taken_back(deaf: t
     ticket = pair.b.owner.post("/v1/owner/login", json={}).raise_for_status().json()["ticket"]
     with_ticket = pair.b.client(Authorization=f"Bearer {ticket}")
     follower = Follower(pair.b.url, X_Master_Password=PASSWORD)
+    service = Service(pair.b)
+    assert service.is_active(kept["token"])
     proxy.deaf = True
     # At any moment after it stopped hearing: while it still trusts its memory, and when it does not any more.
     for number, take_back in enumerate((_revoke, _suspend_agent)):
@@ -213,6 +248,9 @@ def test_a_daemon_that_hears_nothing_accepts_nothing_that_was_taken_back(deaf: t
         assert refused_after(asked[number], time.monotonic()) < WITHIN
         wait_for(lambda: pair.b.logged("storage.lost"), 5)
     assert asked[2]()
+    assert not service.is_active(suspended["token"])
+    pair.a.owner.delete(f"/v1/owner/verifiers/{service.id}").raise_for_status()
+    assert service.introspect("x").status_code == 401, "without word of the others, every look is at the rows"
     assert pair.b.agent(pair.b.new_session()["token"]).get("/v1/session").status_code == 200
     pair.a.owner.post("/v1/admin/password", json={"newPassword": "another correct horse"}).raise_for_status()
     changed = time.monotonic()
@@ -468,6 +506,20 @@ def test_a_session_that_is_used_on_one_is_not_idle_on_the_other(
     moved.advance(1)
     b.call(lambda daemon: daemon.parts.services.admin.sweep())
     assert [one["details"]["reason"] for one in b.events(type="SESSION_EXPIRED")] == ["idle"]
+
+
+def test_a_token_that_is_used_on_one_is_active_on_the_other(timed: tuple[LiveDaemon, LiveDaemon, FakeTime]) -> None:
+    a, b, moved = timed
+    token = a.new_session(constraints={"idleTimeout": 60})["token"]
+    service = Service(b)
+    assert service.is_active(token)
+    moved.advance(40)
+    a.agent(token).get("/v1/session").raise_for_status()
+    a.call(lambda daemon: daemon.parts.store.flush())
+    moved.advance(40)
+    assert service.is_active(token)
+    moved.advance(20)
+    assert not service.is_active(token)
 
 
 def test_a_token_that_was_superseded_and_used_on_one_is_reused_on_the_other(

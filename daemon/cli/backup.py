@@ -51,7 +51,9 @@ def _make() -> Backup:
 
 @click.command(cls=base.Command)
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--keep-sessions", is_flag=True, help="Do not revoke its sessions, unless the kill switch is on.")
+@click.option(
+    "--keep-sessions", is_flag=True, help="Do not revoke its sessions and verifiers, unless the kill switch is on."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @base.json_option
 def restore(path: Path, keep_sessions: bool, yes: bool, as_json: bool) -> None:
@@ -86,6 +88,7 @@ def restore(path: Path, keep_sessions: bool, yes: bool, as_json: bool) -> None:
                 ("from", f"{path} (sha256 {done.backup_sha256})"),
                 ("kept", done.kept),
                 ("sessions", "kept" if kept else f"{done.sessions_revoked} revoked"),
+                ("verifiers", "kept" if kept else f"{done.verifiers_revoked} revoked"),
                 ("kill switch", "still on" if done.kill_switch_kept else None),
             ]
         )

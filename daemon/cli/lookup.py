@@ -1,4 +1,4 @@
-"""Agents and channels by id or by name."""
+"""Agents, channels and verifiers by id or by name."""
 
 import re
 
@@ -6,6 +6,7 @@ from daemon.cli.client import PAGE, Client
 from daemon.cli.failure import FAILED, USAGE, Failure
 from daemon.cli.output import one_line
 from daemon.domain.message_views import ChannelView
+from daemon.domain.oauth_views import VerifierView
 from daemon.domain.views import AgentView
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -74,3 +75,23 @@ def channel_id(client: Client, ref: str) -> str:
         hint = f"name one by its id: {', '.join(named)}"
         raise Failure(f"{len(named)} channels are called {one_line(ref)}", USAGE, hint=hint)
     return named[0]
+
+
+def verifier_id(client: Client, ref: str) -> str:
+    """Return the id of the verifier that is meant; an id is taken as it is.
+
+    Those that are in use go before revoked ones, so that a name can be used again.
+
+    Raises:
+        Failure: 1, if no verifier has this name; 2, if several have it.
+    """
+    if is_id(ref):
+        return ref
+    pages = client.pages("/v1/owner/verifiers", limit=PAGE)
+    named = [verifier for page in pages for verifier in page.read_list(VerifierView) if verifier.name == ref]
+    if not named:
+        raise Failure(f"No verifier is called {one_line(ref)}", FAILED, hint="list them: daemon verifier list")
+    if len(candidates := [one for one in named if one.revoked_at is None] or named) > 1:
+        hint = f"name one by its id: {', '.join(one.id for one in candidates)}"
+        raise Failure(f"{len(candidates)} verifiers are called {one_line(ref)}", USAGE, hint=hint)
+    return candidates[0].id

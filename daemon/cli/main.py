@@ -27,6 +27,7 @@ COMMANDS = {
     "ps": "daemon.cli.process:ps",
     "run": "daemon.cli.run:run",
     "channel": "daemon.cli.channel:channel",
+    "verifier": "daemon.cli.verifier:verifier",
     "kill-switch": "daemon.cli.kill_switch:kill_switch",
     "secret": "daemon.cli.secret:secret",
     "password": "daemon.cli.secret:password",

@@ -18,7 +18,7 @@ from daemon.cli.lookup import agent_id, agent_id_or_none
 from daemon.cli.output import note
 from daemon.cli.parameters import DURATION
 from daemon.cli.runner import Runner, myself
-from daemon.config import SECRET_VARIABLES, STORAGE_VARIABLES
+from daemon.config import SECRET_VARIABLES, STORAGE_VARIABLES, VERIFIER_VARIABLE
 from daemon.domain.views import AgentView, CreatedSession, SessionDetail, SessionSummary
 
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT)
@@ -83,7 +83,7 @@ def _session(client: Client, whose: str, ttl: int | None) -> CreatedSession:
 
 
 def _environment(client: Client, made: CreatedSession) -> dict[str, str]:
-    withheld = {*SECRET_VARIABLES, *STORAGE_VARIABLES}
+    withheld = {*SECRET_VARIABLES, *STORAGE_VARIABLES, VERIFIER_VARIABLE}
     environment = {name: value for name, value in os.environ.items() if name not in withheld}
     return environment | {
         "DAEMON_SESSION_TOKEN": made.token,

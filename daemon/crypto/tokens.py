@@ -7,9 +7,8 @@ import jwt
 import msgspec
 
 from daemon.domain.rows import Session
-from daemon.domain.tokens import PREFIX, token_hash
+from daemon.domain.tokens import ISSUER, PREFIX, token_hash
 
-ISSUER = "daemon"
 SECRET_BYTES = 32
 PREVIOUS_SECRET_SECONDS = 300
 """How long the previous secret classifies tokens after a rotation."""

@@ -20,6 +20,7 @@ from daemon.domain.rows import (
     Session,
     Settled,
     SuspendedBy,
+    Verifier,
 )
 
 T = TypeVar("T")
@@ -48,6 +49,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
         incidents_of: id of the agent whose minutes with a security incident are counted.
         answer: hash of an answer's token.
         channels: read every notification channel.
+        verifiers: read every verifier, revoked ones too.
         conversation: agent id and conversation id; an expired one is read too.
         process: read the process of `session` too, and its turns that are not over.
         pool_of: id of the home whose processes that take a place are read.
@@ -72,6 +74,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     incidents_of: str | None = None
     answer: str | None = None
     channels: bool = False
+    verifiers: bool = False
     conversation: ConversationKey | None = None
     process: bool = False
     pool_of: str | None = None
@@ -106,6 +109,7 @@ class Rows(msgspec.Struct, kw_only=True):
     incident_minutes: frozenset[int] = frozenset()
     answer: Answer | None = None
     channels: list[Channel] = msgspec.field(default_factory=list)
+    verifiers: list[Verifier] = msgspec.field(default_factory=list)
     conversation: Conversation | None = None
     process: Process | None = None
     turns: list[Turn] = msgspec.field(default_factory=list)
@@ -133,6 +137,7 @@ class Outcome(msgspec.Struct, Generic[T], kw_only=True):
         idempotency_key: hash of the key under which `new_session` was created.
         values: keys of the key-value store to set.
         new_channel, channel: a notification channel to insert, to update.
+        new_verifier, verifiers: a verifier to insert, several to update.
         attempts: rows of the delivery log to add.
         settled: what becomes of a message of the outbox.
         new_answers: answers to add.
@@ -156,6 +161,8 @@ class Outcome(msgspec.Struct, Generic[T], kw_only=True):
     sessions: tuple[Session, ...] = ()
     new_channel: Channel | None = None
     channel: Channel | None = None
+    new_verifier: Verifier | None = None
+    verifiers: tuple[Verifier, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     settled: Settled | None = None
     new_answers: tuple[Answer, ...] = ()

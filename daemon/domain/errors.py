@@ -95,6 +95,11 @@ INVALID_MASTER_PASSWORD = ErrorKind(
     "The owner is not authenticated",
     'Send the master password in `X-Master-Password`, or an owner ticket (`eval "$(daemon login)"`).',
 )
+INVALID_VERIFIER = ErrorKind(
+    "INVALID_VERIFIER",
+    "The verifier's credential is not valid",
+    "Send `Authorization: Bearer wai_verf_…`; the owner makes a new one with `daemon verifier add`.",
+)
 SESSION_LIMIT_EXCEEDED = ErrorKind(
     "SESSION_LIMIT_EXCEEDED",
     "The agent has as many active sessions as it may have",
@@ -142,6 +147,11 @@ SESSION_RENEWAL_MISMATCH = ErrorKind(
     "The token belongs to another session",
     "Renew the session that the token was issued for; `GET /v1/session` tells its id.",
 )
+REVOCATION_NOT_ALLOWED = ErrorKind(
+    "REVOCATION_NOT_ALLOWED",
+    "This verifier may not revoke tokens",
+    "Ask the owner to add one that may: `daemon verifier add NAME --may-revoke`.",
+)
 HOST_NOT_ALLOWED = ErrorKind(
     "HOST_NOT_ALLOWED",
     "The Host header does not name this daemon",
@@ -174,6 +184,9 @@ BODY_TOO_LARGE = ErrorKind("BODY_TOO_LARGE", "The body is larger than 1 MiB", "S
 URI_TOO_LONG = ErrorKind("URI_TOO_LONG", "The request target is too long", "Shorten the path and the query.")
 UNSUPPORTED_MEDIA_TYPE = ErrorKind(
     "UNSUPPORTED_MEDIA_TYPE", "The body must be JSON", "Send `Content-Type: application/json`."
+)
+FORM_EXPECTED = ErrorKind(
+    "UNSUPPORTED_MEDIA_TYPE", "The body must be a form", "Send `Content-Type: application/x-www-form-urlencoded`."
 )
 HEADERS_TOO_LARGE = ErrorKind(
     "HEADERS_TOO_LARGE", "The headers are larger than 16 KiB", "Send at most 16384 bytes of headers."
@@ -248,6 +261,9 @@ MIN_CHANNELS_REQUIRED = ErrorKind(
 )
 CHANNEL_NOT_FOUND = ErrorKind(
     "CHANNEL_NOT_FOUND", "There is no such channel", "List the channels: `GET /v1/owner/notification-channels`."
+)
+VERIFIER_NOT_FOUND = ErrorKind(
+    "VERIFIER_NOT_FOUND", "There is no such verifier", "List the verifiers: `GET /v1/owner/verifiers`."
 )
 KILL_SWITCH_ALREADY_ACTIVE = ErrorKind(
     "KILL_SWITCH_ALREADY_ACTIVE",

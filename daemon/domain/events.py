@@ -21,7 +21,7 @@ class Origin(msgspec.Struct, frozen=True):
     """Who caused a change, for its events.
 
     Args:
-        actor: `owner`, `agent:<id>`, `system` or `cli`.
+        actor: `owner`, `agent:<id>`, `verifier:<id>`, `system` or `cli`.
         request_id: of the HTTP request, if there was one.
         ip_address: the peer's; None over the unix socket.
     """

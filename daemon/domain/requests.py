@@ -212,6 +212,23 @@ def _filter_problems(events: list[str] | None, agents: list[str] | None) -> list
     return unknown + malformed
 
 
+class AddVerifier(Body, frozen=True):
+    """A new verifier."""
+
+    name: Name
+    may_revoke: bool = False
+
+
+class TokenForm(Body, frozen=True, rename=None):
+    """A token that a verifier asks about; the hint is not needed, for there is one type of token."""
+
+    token: Annotated[str, Meta(min_length=1)]
+    token_type_hint: str | None = None
+
+    def __repr__(self) -> str:
+        return "TokenForm(***)"
+
+
 class Message(Body, frozen=True):
     """What a supervised session shall do next."""
 

@@ -255,3 +255,28 @@ class Answer(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Answer({self.seq})"
+
+
+class Verifier(msgspec.Struct, frozen=True):
+    """A service that may ask whether a token is good, by the hash of its credential.
+
+    Args:
+        id: of the verifier.
+        name: the owner's name for it.
+        credential_hash: SHA-256 of its credential, in hex.
+        may_revoke: whether it may also end sessions, by their tokens.
+        created_at: Unix seconds.
+        revoked_at: Unix seconds; its credential is refused since then.
+        last_used_at: Unix seconds, to the minute.
+    """
+
+    id: str
+    name: str
+    credential_hash: str
+    may_revoke: bool
+    created_at: int = 0
+    revoked_at: int | None = None
+    last_used_at: int | None = None
+
+    def __repr__(self) -> str:
+        return f"Verifier({self.id})"

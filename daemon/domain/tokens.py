@@ -2,8 +2,10 @@
 
 import hashlib
 
+ISSUER = "daemon"
 PREFIX = "wai_sess_"
 TICKET_PREFIX = "wai_own_"
+VERIFIER_PREFIX = "wai_verf_"
 MAX_LENGTH = 1024
 """Characters; a token has about 350."""
 

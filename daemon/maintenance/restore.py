@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from daemon import files
-from daemon.domain import lifecycle
+from daemon.domain import lifecycle, verifiers
 from daemon.domain.changes import Outcome, Pick, Rows, Scope
 from daemon.domain.clock import DomainClock, stamp
 from daemon.domain.events import Event, Origin
@@ -40,6 +40,7 @@ class Restored(msgspec.Struct, frozen=True, rename="camel"):
         backup_sha256: of the file that it was restored from.
         kept: the copy of the database that was replaced; None where there was none.
         sessions_revoked: how many sessions were ended.
+        verifiers_revoked: how many verifiers were revoked.
         kill_switch_kept: whether the kill switch of the replaced database holds on.
     """
 
@@ -47,7 +48,15 @@ class Restored(msgspec.Struct, frozen=True, rename="camel"):
     backup_sha256: str
     kept: str | None
     sessions_revoked: int
+    verifiers_revoked: int
     kill_switch_kept: bool
+
+
+class _Revoked(msgspec.Struct, frozen=True):
+    """How many."""
+
+    sessions: int
+    verifiers: int
 
 
 class _Replaced(msgspec.Struct):
@@ -69,7 +78,7 @@ def restore(home: Home, database: Path, source: Path, log: LogSettings, *, keep_
         database: what is replaced, or made.
         source: the backup; left as it is.
         log: how the home's log is kept; the events go there too.
-        keep_sessions: do not revoke them, unless the kill switch is on.
+        keep_sessions: do not revoke them, nor the verifiers, unless the kill switch is on.
 
     Raises:
         Refused: the backup is none, or is not whole; or the disk or another program is in the way.
@@ -90,7 +99,14 @@ def restore(home: Home, database: Path, source: Path, log: LogSettings, *, keep_
             put_in_place(staging, database)
         _tell_log(home, log, facts)
     kept = str(replaced.kept) if replaced.kept else None
-    return Restored(str(database), sha256, kept, revoked, replaced.latch is not None)
+    return Restored(
+        database=str(database),
+        backup_sha256=sha256,
+        kept=kept,
+        sessions_revoked=revoked.sessions,
+        verifiers_revoked=revoked.verifiers,
+        kill_switch_kept=replaced.latch is not None,
+    )
 
 
 def _stage(source: Path, staging: Path) -> None:
@@ -158,8 +174,10 @@ _UNREADABLE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTA
 """Codes of a file that is damaged, is no database, or lacks a table: nothing can be taken over from it."""
 
 
-async def _record(staging: Path, replaced: _Replaced, sha256: str, *, keep_sessions: bool) -> tuple[int, list[Event]]:
-    """Write into the backup what the restore means, in one transaction; return the sessions revoked and the events."""
+async def _record(
+    staging: Path, replaced: _Replaced, sha256: str, *, keep_sessions: bool
+) -> tuple[_Revoked, list[Event]]:
+    """Write into the backup what the restore means, in one transaction; return what was revoked and the events."""
     clock, recorded = DomainClock(time.time, time.monotonic), list[Event]()
     clock.start_from(max(replaced.newest, newest_event_time(staging)))
     store = await open_store(
@@ -173,26 +191,31 @@ async def _record(staging: Path, replaced: _Replaced, sha256: str, *, keep_sessi
     try:
         # A switch that is on has ended every session, those that only the backup still has too.
         pick: Pick | None = None if keep_sessions and replaced.latch is None else "every"
+        # Who was refused after the backup was made must not be let in by it.
+        scope = Scope(pick=pick, verifiers=pick is not None, while_locked=True)
         decide = partial(_decide, replaced=replaced, sha256=sha256)
-        return await store.change(Scope(pick=pick, while_locked=True), decide, Origin("cli")), recorded
+        return await store.change(scope, decide, Origin("cli")), recorded
     finally:
         await store.close()
 
 
-def _decide(rows: Rows, now: int, *, replaced: _Replaced, sha256: str) -> Outcome[int]:
+def _decide(rows: Rows, now: int, *, replaced: _Replaced, sha256: str) -> Outcome[_Revoked]:
     revoked = lifecycle.revoke_every(rows, now, reason="restored")
+    refused = verifiers.revoke_every(rows, now, reason="restored")
     # The first event after the backup: what the log says of later ones is of the replaced database.
     fact = BackupRestored(
         backup_sha256=sha256,
         replaced_seq=replaced.head.seq if replaced.head else None,
         replaced_hash=replaced.head.hash if replaced.head else None,
         sessions_revoked=revoked.answer,
+        verifiers_revoked=refused.answer,
     )
     return Outcome(
-        answer=revoked.answer,
+        answer=_Revoked(sessions=revoked.answer, verifiers=refused.answer),
         sessions=revoked.sessions,
+        verifiers=refused.verifiers,
         values={KILL_SWITCH: replaced.latch} if replaced.latch is not None else None,
-        facts=(fact, *revoked.facts),
+        facts=(fact, *revoked.facts, *refused.facts),
     )
 
 

@@ -11,7 +11,7 @@ import msgspec
 from sqlite_utils import Database
 
 MASK = "***"
-SECRET_COLUMNS = frozenset({"token_hash", "previous_token_hash", "retry_answer", "key_hash"})
+SECRET_COLUMNS = frozenset({"token_hash", "previous_token_hash", "retry_answer", "key_hash", "credential_hash"})
 """Hidden in every table."""
 SECRET_IN_TABLE = frozenset({("notification_channels", "config")})
 SHOWN_KEYS = frozenset({"daily_summary", "kill_switch", "write_probe"})

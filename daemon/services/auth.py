@@ -19,7 +19,7 @@ from daemon.domain.errors import (
 )
 from daemon.domain.events import Origin
 from daemon.domain.facts.sessions import ConstraintViolated
-from daemon.domain.status import check_alive, check_standing, check_usable, expiry, status
+from daemon.domain.status import check_alive, check_standing, check_usable, status
 from daemon.domain.tokens import token_hash
 from daemon.services.caller import Caller
 from daemon.services.signing import Signing
@@ -65,7 +65,7 @@ class SessionAuth:
         if live is None:
             live, generation = await self._classify(token)
         now = self._store.clock.now()
-        if _seems_idle(live, now) or not compare_digest(live.session.token_hash, digest):
+        if live.seems_idle(now) or not compare_digest(live.session.token_hash, digest):
             live = await self._reread(live)
         session = live.session
         check_alive(session, now)
@@ -98,7 +98,7 @@ class SessionAuth:
             return False
         now = self._store.clock.now()
         try:
-            if _seems_idle(live, now):
+            if live.seems_idle(now):
                 live = await self._reread(live)
             check_standing(live.session, live.agent.row, now, live.last_activity)
             if live.session.parent_id is not None:
@@ -114,7 +114,7 @@ class SessionAuth:
         if live.parent is None:  # it is gone, so that its child is over, whatever the child's row says
             raise DaemonError(SESSION_REVOKED, details={"reason": PARENT_ENDED})
         for one in live.parent.lineage:
-            above = await self._reread(one) if _seems_idle(one, now) else one
+            above = await self._reread(one) if one.seems_idle(now) else one
             check_standing(above.session, above.agent.row, now, above.last_activity)
 
     async def _reread(self, live: LiveSession) -> LiveSession:
@@ -231,10 +231,6 @@ class SessionAuth:
         except DaemonError as error:
             if error.kind is not STORAGE_UNAVAILABLE:
                 raise
-
-
-def _seems_idle(live: LiveSession, now: int) -> bool:
-    return live.session.idle_timeout is not None and now >= expiry(live.session, live.last_activity)[0]
 
 
 def _report_breach(rows: Rows, now: int, *, fact: ConstraintViolated, auto_stop_threshold: int) -> Outcome[None]:

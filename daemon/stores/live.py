@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import msgspec
 
 from daemon.domain.rows import Agent, Session
+from daemon.domain.status import expiry
 
 
 class LiveSession(msgspec.Struct, weakref=True):
@@ -47,6 +48,15 @@ class LiveSession(msgspec.Struct, weakref=True):
                 return True
             one = one.parent
         return False
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether it is a child whose parent is gone, so that it is over, whatever its own row says."""
+        return self.parent is None and self.session.parent_id is not None
+
+    def seems_idle(self, now: int) -> bool:
+        """Return whether it was idle for too long at a moment (Unix seconds), as far as this daemon knows."""
+        return self.session.idle_timeout is not None and now >= expiry(self.session, self.last_activity)[0]
 
     @property
     def lineage(self) -> "Iterator[LiveSession]":

@@ -1,6 +1,6 @@
 """What a service may ask of an engine; every engine answers the same."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -22,6 +22,7 @@ from daemon.domain.rows import (
     Delivery,
     Session,
     TouchedConversation,
+    Verifier,
 )
 from daemon.domain.views import Backlog, ChainHead, EngineStatus, ProviderCount
 from daemon.stores.live import LiveSession, SealedAnswer
@@ -152,6 +153,14 @@ class Store(Protocol):
 
     async def channels(self) -> list[Channel]:
         """Return every channel, disabled ones too, the highest priority first."""
+        ...
+
+    async def verifiers(self, page: Page | None) -> list[Verifier]:
+        """Return verifiers, newest first, revoked ones too; without a page all of them."""
+        ...
+
+    async def touch_verifiers(self, uses: Mapping[str, int]) -> None:
+        """Store last uses (Unix seconds) by verifier; an earlier one than is stored changes nothing."""
         ...
 
     async def due_deliveries(self, limit: int, without: Sequence[str]) -> list[Delivery]:

@@ -75,6 +75,12 @@ TABLES = (
     ),
     _table("turns", "session_id turn", "session_id turn state content created_at started_at ended_at"),
     _table("idempotency_keys", "key_hash", "key_hash session_id created_at"),
+    _table(
+        "verifiers",
+        "id",
+        "id name credential_hash may_revoke created_at revoked_at last_used_at",
+        booleans="may_revoke",
+    ),
     EVENTS,
     _table(
         "notification_channels",

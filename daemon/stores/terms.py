@@ -29,11 +29,13 @@ class Elsewhere(msgspec.Struct, frozen=True):
     Args:
         values: keys of the key-value store.
         conversations: agent id and conversation id of each.
+        verifiers: whether any was added or revoked.
         everything: what was missed is not known; nothing that is remembered may be trusted.
     """
 
     values: tuple[str, ...] = ()
     conversations: tuple[ConversationKey, ...] = ()
+    verifiers: bool = False
     everything: bool = False
 
 

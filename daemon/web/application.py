@@ -3,7 +3,7 @@
 from litestar import Litestar, Router
 from litestar.middleware import DefineMiddleware
 
-from daemon.web.middleware.guards import EitherGuard, OwnerGuard, SessionGuard
+from daemon.web.middleware.guards import EitherGuard, OwnerGuard, SessionGuard, VerifierGuard
 from daemon.web.middleware.rate import SessionRates
 from daemon.web.options import NoAutomaticOptions
 from daemon.web.problems import handle_exception
@@ -15,11 +15,13 @@ from daemon.web.routes import (
     delegation,
     events,
     kill_switch,
+    oauth,
     own,
     processes,
     public,
     reject,
     sessions,
+    verifiers,
 )
 
 _OWNER = [
@@ -32,6 +34,7 @@ _OWNER = [
     *conversations.OF_OWNER,
     *events.OF_OWNER,
     *processes.OF_OWNER,
+    *verifiers.HANDLERS,
 ]
 
 
@@ -39,7 +42,7 @@ def make_app(rates: SessionRates) -> Litestar:
     """Return the app.
 
     Args:
-        rates: counts each session's requests.
+        rates: counts the requests of each session and verifier.
     """
     return Litestar(
         route_handlers=[
@@ -57,6 +60,12 @@ def make_app(rates: SessionRates) -> Litestar:
                 route_handlers=processes.OF_EITHER,
                 middleware=[DefineMiddleware(EitherGuard, rates=rates)],
                 opt={"group": "either"},
+            ),
+            Router(
+                "/",
+                route_handlers=oauth.HANDLERS,
+                middleware=[DefineMiddleware(VerifierGuard, rates=rates)],
+                opt={"group": "verifier"},
             ),
         ],
         exception_handlers={Exception: handle_exception},

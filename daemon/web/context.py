@@ -5,6 +5,7 @@ from typing import Any, Literal, cast
 
 import msgspec
 
+from daemon.domain.rows import Verifier
 from daemon.services.admin import Admin
 from daemon.services.agents import Agents
 from daemon.services.answers import Answers
@@ -17,11 +18,13 @@ from daemon.services.conversations import Conversations
 from daemon.services.delegation import Delegation
 from daemon.services.kill_switch import KillSwitch
 from daemon.services.notifications import Notifications
+from daemon.services.oauth import OAuth
 from daemon.services.owner import OwnerAuth
 from daemon.services.processes import Processes
 from daemon.services.sessions import Sessions
 from daemon.services.summary import DailySummary
 from daemon.services.tokens import Tokens
+from daemon.services.verifiers import Verifiers
 from daemon.web.streams import Streams
 
 _KEY = "daemon"
@@ -45,6 +48,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     channels: Channels
     notifications: Notifications
     answers: Answers
+    verifiers: Verifiers
+    oauth: OAuth
     summary: DailySummary
     streams: Streams
     stop: Callable[[str], None]
@@ -59,13 +64,14 @@ class RequestContext(msgspec.Struct, gc=False):
         client: `cli` or `run` as `X-Daemon-Client` says; None for everybody else.
         services: what the routes call.
         has_body: whether the request's headers announce a body.
-        actor: `anonymous` until a guard sets `owner` or `agent:<id>`.
+        actor: `anonymous` until a guard sets `owner`, `agent:<id>` or `verifier:<id>`.
         session_id: of the session whose token was accepted.
         agent_id: of that session's agent.
         headers: added to the response, names in lower case.
         cause: the exception behind an INTERNAL_ERROR, for the log alone.
         ticket: the owner ticket that was accepted, if one was.
         caller: the agent that passed the session check.
+        verifier: the service whose credential was accepted.
     """
 
     request_id: str
@@ -80,6 +86,7 @@ class RequestContext(msgspec.Struct, gc=False):
     cause: BaseException | None = None
     ticket: str | None = None
     caller: Caller | None = None
+    verifier: Verifier | None = None
 
 
 def context(scope: Any) -> RequestContext:

@@ -1,19 +1,21 @@
 """Bodies and queries: strict, and every problem at once."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 from litestar import Request
 
 from daemon.domain.body import ONE_LINE, Body, under
-from daemon.domain.errors import UNSUPPORTED_MEDIA_TYPE, DaemonError, invalid
+from daemon.domain.errors import FORM_EXPECTED, UNSUPPORTED_MEDIA_TYPE, DaemonError, invalid
 from daemon.domain.pages import MAX_CURSOR, MAX_LIMIT, Page, decode_cursor
 from daemon.domain.requests import Empty
 from daemon.web.context import context
+from daemon.web.limits import FORM
 
 B = TypeVar("B", bound=Body)
 AnyRequest = Request[Any, Any, Any]
@@ -46,13 +48,47 @@ async def body(request: AnyRequest, kind: type[B], more: Callable[[B], list[tupl
         if any(field.required for field in msgspec.structs.fields(kind)):
             raise invalid(("", "a JSON body is required"))
         return kind()
-    if not _is_json(request):
+    if _media_type(request) != b"application/json":
         if kind is Empty:
             raise invalid(("", "this route takes no body"))
         raise DaemonError(UNSUPPORTED_MEDIA_TYPE)
     made = _decode(raw, kind)
     if problems := [*made.problems(), *more(made)]:
         raise invalid(*problems)
+    return made
+
+
+async def form(request: AnyRequest, kind: type[B]) -> B:
+    """Return the request's body, sent as a form (WHATWG URL, section 5), as `kind`.
+
+    A field without a value is as one that was not sent, unknown ones are ignored, and none may be sent twice
+    (RFC 6749, section 3.2).
+
+    Args:
+        request: whose body it is.
+        kind: what it must be; its fields are texts.
+
+    Raises:
+        DaemonError: VALIDATION_ERROR with every problem, UNSUPPORTED_MEDIA_TYPE.
+    """
+    raw = await _received(request) if context(request.scope).has_body else b""
+    if raw and _media_type(request) != FORM.encode():
+        raise DaemonError(FORM_EXPECTED)
+    try:
+        fields = parse_qsl(raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARTS)
+    except UnicodeDecodeError:
+        raise invalid(("", "the body is not a form in UTF-8")) from None
+    except ValueError:
+        raise invalid(("", f"the form has more than {_MOST_PARTS} fields")) from None
+    sent = {name: value for name, value in fields if value and name in kind.__struct_fields__}
+    counted = Counter(name for name, _ in fields)
+    repeated = [(name, "must be sent once") for name, count in counted.items() if count > 1]
+    try:
+        made = msgspec.convert(sent, kind)
+    except msgspec.ValidationError:
+        raise invalid(*repeated, *_problems_of(sent, kind)) from None
+    if repeated:
+        raise invalid(*repeated)
     return made
 
 
@@ -77,9 +113,9 @@ async def _received(request: AnyRequest) -> bytes:
     return b"".join(parts)
 
 
-def _is_json(request: AnyRequest) -> bool:
+def _media_type(request: AnyRequest) -> bytes:
     content_type = next((value for name, value in request.scope["headers"] if name == b"content-type"), b"")
-    return content_type.partition(b";")[0].strip().lower() == b"application/json"
+    return content_type.partition(b";")[0].strip().lower()
 
 
 def _decode(raw: bytes, kind: type[B]) -> B:

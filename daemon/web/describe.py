@@ -7,7 +7,7 @@ import msgspec
 from daemon.domain.body import Body
 from daemon.domain.errors import ErrorKind
 
-Group = Literal["public", "owner", "agent", "either", "link"]
+Group = Literal["public", "owner", "agent", "either", "link", "verifier"]
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -35,6 +35,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         summary: one line.
         answer: type of the body of a success; None where it has none.
         body: type of the request's body; None where only an empty one or `{}` is taken.
+        form: type of a body that is sent as a form instead.
         parameters: beyond those of the path.
         errors: beyond those that every route of the group can answer.
         listed: whether the answer is a page of a list, with a Link header.
@@ -49,6 +50,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     answer: Any
     body: type[Body] | None = None
+    form: type[Body] | None = None
     parameters: tuple[Parameter, ...] = ()
     errors: tuple[ErrorKind, ...] = ()
     listed: bool = False

@@ -17,6 +17,8 @@ TRANSPORT = "daemon.transport"
 EVENT_STREAM = b"text/event-stream"
 """The media type of Server-Sent Events (WHATWG HTML, section 9.2)."""
 PLAIN_TEXT = b"text/plain"
+FORM = "application/x-www-form-urlencoded"
+"""The media type of forms (WHATWG URL, section 5)."""
 EVENT_STREAM_PATHS = frozenset(("/v1/owner/events", "/v1/session/events"))
 _OUTPUT = re.compile(r"/v1/sessions/[^/]+/output")
 """What is answered as such, and what may be."""

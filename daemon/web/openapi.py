@@ -14,7 +14,7 @@ from daemon.domain.conversations import MAX_ID
 from daemon.domain.errors import DaemonError, ErrorKind
 from daemon.web.describe import Group, Operation, Parameter
 from daemon.web.examples import example
-from daemon.web.limits import EVENT_STREAM, PLAIN_TEXT
+from daemon.web.limits import EVENT_STREAM, FORM, PLAIN_TEXT
 from daemon.web.problems import MEDIA_TYPE, STATUS, ProblemDocument, render
 
 REF = "#/components/schemas/{name}"
@@ -56,12 +56,14 @@ _AGENT = (
     errors.SESSION_SUSPENDED,
     errors.CONSTRAINT_VIOLATED,
 )
+_VERIFIER = (errors.INVALID_VERIFIER,)
 _OF_GROUP: dict[Group, tuple[ErrorKind, ...]] = {
     "public": (),
     "link": (),
     "owner": _OWNER,
     "agent": _AGENT,
     "either": (*_OWNER, *_AGENT),
+    "verifier": _VERIFIER,
 }
 _BY_OWNER: list[dict[str, list[str]]] = [{"masterPassword": []}, {"masterPasswordB64": []}, {"ownerTicket": []}]
 _BY_AGENT: list[dict[str, list[str]]] = [{"sessionToken": []}]
@@ -71,6 +73,7 @@ _SECURITY: dict[Group, list[dict[str, list[str]]]] = {
     "owner": _BY_OWNER,
     "agent": _BY_AGENT,
     "either": [*_BY_OWNER, *_BY_AGENT],
+    "verifier": [{"verifierCredential": []}],
 }
 _SCHEMES = {
     "masterPassword": {"type": "apiKey", "in": "header", "name": "X-Master-Password"},
@@ -82,6 +85,11 @@ _SCHEMES = {
     },
     "ownerTicket": {"type": "http", "scheme": "bearer", "description": "`wai_own_…` of `POST /v1/owner/login`."},
     "sessionToken": {"type": "http", "scheme": "bearer", "bearerFormat": "wai_sess_ + JWT"},
+    "verifierCredential": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "`wai_verf_…` of `POST /v1/owner/verifiers`.",
+    },
 }
 
 
@@ -130,10 +138,10 @@ def _operation(path: str, handler: HTTPRouteHandler, types: set[Any]) -> dict[st
         "parameters": [*_path_parameters(path), *map(_parameter, described.parameters)],
         "responses": _responses(described, group, handler.status_code, path),
     }
-    body = described.body
-    if body is not None:
-        types.add(body)
-        made["requestBody"] = _request_body(body)
+    for media_type, body in (("application/json", described.body), (FORM, described.form)):
+        if body is not None:
+            types.add(body)
+            made["requestBody"] = _request_body(body, media_type)
     return made
 
 
@@ -166,10 +174,10 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     }
 
 
-def _request_body(body: type[Body]) -> dict[str, Any]:
+def _request_body(body: type[Body], media_type: str) -> dict[str, Any]:
     required = any(field.required for field in msgspec.structs.fields(body))
     content = {"schema": {"$ref": REF.format(name=body.__name__)}, "example": example(body)}
-    return {"required": required, "content": {"application/json": content}}
+    return {"required": required, "content": {media_type: content}}
 
 
 def _responses(described: Operation, group: Group, status: int, path: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ _CODES: dict[int, tuple[ErrorKind, ...]] = {
         errors.TOKEN_REUSED,
         errors.SESSION_REVOKED,
         errors.INVALID_MASTER_PASSWORD,
+        errors.INVALID_VERIFIER,
     ),
     403: (
         errors.SESSION_LIMIT_EXCEEDED,
@@ -38,6 +39,7 @@ _CODES: dict[int, tuple[ErrorKind, ...]] = {
         errors.SESSION_ABSOLUTE_LIFETIME_EXCEEDED,
         errors.RENEWAL_TOO_EARLY,
         errors.SESSION_RENEWAL_MISMATCH,
+        errors.REVOCATION_NOT_ALLOWED,
         errors.HOST_NOT_ALLOWED,
         errors.ORIGIN_NOT_ALLOWED,
     ),
@@ -46,6 +48,7 @@ _CODES: dict[int, tuple[ErrorKind, ...]] = {
         errors.AGENT_NOT_FOUND,
         errors.CHANNEL_NOT_FOUND,
         errors.CONVERSATION_NOT_FOUND,
+        errors.VERIFIER_NOT_FOUND,
         errors.ROUTE_NOT_FOUND,
     ),
     405: (errors.METHOD_NOT_ALLOWED,),
@@ -67,7 +70,7 @@ _CODES: dict[int, tuple[ErrorKind, ...]] = {
     410: (errors.AGENT_TERMINATED, errors.OUTPUT_GONE),
     413: (errors.BODY_TOO_LARGE,),
     414: (errors.URI_TOO_LONG,),
-    415: (errors.UNSUPPORTED_MEDIA_TYPE,),
+    415: (errors.UNSUPPORTED_MEDIA_TYPE, errors.FORM_EXPECTED),
     429: (
         errors.MASTER_AUTH_LOCKED,
         errors.ROTATION_TOO_RECENT,

@@ -43,11 +43,22 @@ def create_requests(made: Prepared, start: int, count: int) -> list[bytes]:
     return [request("POST", "/v1/sessions", body=body, X_Master_Password=PASSWORD) for body in bodies]
 
 
+def introspection_requests(made: Prepared, count: int) -> list[bytes]:
+    some = [
+        request(
+            "POST", "/v1/oauth/introspect", body=f"token={token}&token_type_hint=access_token".encode(),
+            media="application/x-www-form-urlencoded", Authorization=bearer(made.verifier),
+        )
+        for _, token in made.sessions[-CONNECTIONS:]
+    ]  # fmt: skip
+    return [some[number % len(some)] for number in range(count)]
+
+
 def routes(root: Path, *, rounds: int, reads: int, writes: int, agents: int) -> list[Row]:
-    """Compare the token check, renewal and creation with the bare route, interleaved."""
+    """Compare the token check, introspection, renewal and creation with the bare route, interleaved."""
     made = make_home(root, agents=agents, sessions=agents // 2 + rounds * writes + writes)
     bare = [request("GET", "/bench/bare")] * reads
-    kinds: dict[str, list[Sample]] = {"bare": [], "check": [], "renew": [], "create": []}
+    kinds: dict[str, list[Sample]] = {"bare": [], "check": [], "introspect": [], "renew": [], "create": []}
     with serving(root) as server:
         server.measure(bare[: reads // 4])
         server.measure(check_requests(made, len(made.sessions), len(made.sessions)))
@@ -55,17 +66,20 @@ def routes(root: Path, *, rounds: int, reads: int, writes: int, agents: int) -> 
         for number in range(rounds):
             kinds["bare"].append(server.measure(bare))
             kinds["check"].append(server.measure(check_requests(made, reads)))
+            kinds["introspect"].append(server.measure(introspection_requests(made, reads)))
             kinds["renew"].append(server.measure(renew_requests(made, number * writes, writes)))
             kinds["create"].append(server.measure(create_requests(made, number * writes, writes), 201))
-    base, check, renew, create = (medians(kinds[name]) for name in ("bare", "check", "renew", "create"))
+    base, check, introspect, renew, create = (medians(samples) for samples in kinds.values())
     print({name: medians(samples) for name, samples in kinds.items()}, file=sys.stderr)
     return [
         Row("bare route", f"{base.per_second:,.0f}/s, {base.cpu_us:.0f} µs", "–", True),
         Row("token check", f"{check.per_second:,.0f}/s, {check.cpu_us:.0f} µs", "–", True),
+        Row("introspection", f"{introspect.per_second:,.0f}/s, {introspect.cpu_us:.0f} µs", "–", True),
         Row("renewal", f"{renew.per_second:,.0f}/s, {renew.cpu_us:.0f} µs", "–", True),
         Row("session creation", f"{create.per_second:,.0f}/s, {create.cpu_us:.0f} µs", "–", True),
         ratio("token check, throughput of the bare route", check.per_second / base.per_second, 0.80, least=True),
         ratio("token check, CPU of the bare route", check.cpu_us / base.cpu_us, 1.30, least=False),
+        ratio("introspection, throughput of the bare route", introspect.per_second / base.per_second, 0.6, least=True),
         ratio("renewal, throughput", renew.per_second / base.per_second, 0.20, least=True),
         ratio("renewal, CPU", renew.cpu_us / base.cpu_us, 5, least=False),
         ratio("creation, throughput", create.per_second / base.per_second, 0.20, least=True),

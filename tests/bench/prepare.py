@@ -12,6 +12,7 @@ from daemon import config
 from daemon.crypto.tokens import Secrets, TokenSigner, encode_secrets
 from daemon.domain.ids import uuid7
 from daemon.domain.rows import Session
+from daemon.domain.tokens import VERIFIER_PREFIX, token_hash
 from daemon.home import Home
 from daemon.lifecycle import prepare
 from daemon.services.signing import SECRETS_KEY
@@ -21,10 +22,11 @@ TTL = 86_400
 
 
 class Prepared(NamedTuple):
-    """Who is in the home: agent ids, and (session id, token) of each session."""
+    """Who is in the home: agent ids, (session id, token) of each session, and the credential of a verifier."""
 
     agents: list[str]
     sessions: list[tuple[str, str]]
+    verifier: str
 
 
 def make_home(root: Path, agents: int, sessions: int) -> Prepared:
@@ -50,9 +52,14 @@ def make_home(root: Path, agents: int, sessions: int) -> Prepared:
         f"INSERT INTO sessions ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
         [tuple(getattr(row, name) for name in columns) for row, _ in made],
     )
+    credential = VERIFIER_PREFIX + "bench"
+    database.execute(
+        "INSERT INTO verifiers (id, name, credential_hash, created_at) VALUES (?, 'bench', ?, ?)",
+        (uuid7(now * 1000, os.urandom(10)), token_hash(credential), now),
+    )
     database.commit()
     database.close()
-    return Prepared(agent_ids, [(row.id, token) for row, token in made])
+    return Prepared(agent_ids, [(row.id, token) for row, token in made], credential)
 
 
 def add_conversations(root: Path, made: Prepared, count: int) -> list[tuple[str, str]]:

@@ -220,12 +220,12 @@ def test_login_gives_this_shell_a_ticket_and_logout_takes_it_back(start: Start) 
 def test_run_hands_out_a_session_strips_the_passwords_and_revokes_at_the_end(start: Start) -> None:
     daemon = start()
     script = "import json,os;print(json.dumps(dict(os.environ)));raise SystemExit(7)"
-    rows = {"DAEMON_DATABASE_URL": "postgresql://me:secret@db/rows"}
-    ended = daemon.cli("run", "--agent", "worker", "--create", "--", sys.executable, "-c", script, **rows)
+    withheld = {"DAEMON_DATABASE_URL": "postgresql://me:secret@db/rows", "DAEMON_VERIFIER_CREDENTIAL": "wai_verf_x"}
+    ended = daemon.cli("run", "--agent", "worker", "--create", "--", sys.executable, "-c", script, **withheld)
     assert ended.code == 7
     child = ended.json()
     assert child["DAEMON_SESSION_TOKEN"].startswith("wai_sess_")
-    assert not {"DAEMON_MASTER_PASSWORD", "DAEMON_OWNER_TICKET", "DAEMON_DATABASE_URL"} & child.keys()
+    assert not {"DAEMON_MASTER_PASSWORD", "DAEMON_OWNER_TICKET", *withheld} & child.keys()
     shown = daemon.cli("session", "show", child["DAEMON_SESSION_ID"], "--json").json()
     assert (shown["status"], shown["createdBy"]) == ("REVOKED", "run")
     assert PASSWORD not in Path(daemon.ready["logFile"]).read_text()

@@ -70,6 +70,7 @@ FURTHER = (
     " 'boot', 5, NULL, 1, 9, 'crashed', 2, 1, 6, 4, 3, 1 << 40, '{\"costUsd\":0.1}', 7 FROM sessions",
     "INSERT INTO turns SELECT id, 4, 'QUEUED', '한글 👍', 5, NULL, NULL FROM sessions",
     "INSERT INTO turns SELECT id, 3, 'DONE', NULL, 5, 6, 7 FROM sessions",
+    "INSERT INTO verifiers VALUES ('v', 'gateway', 'h', 1, 5, 6, 7)",
     "INSERT INTO idempotency_keys SELECT 'k' || id, id, 5 FROM sessions",
     "INSERT INTO notification_channels VALUES ('c', 'NTFY', 'push', 'sealed', 1, 'INFO', NULL, '[]', 0, 5, 6)",
     "INSERT INTO notification_outbox VALUES (41, 3, 'c', 'E', 'INFO', NULL, NULL, 'r', 'd', 5, 2, 6, 7)",
@@ -234,7 +235,7 @@ def test_repeated_it_changes_nothing_and_says_so(history: History, database_url:
     first = cli(history.root, "db", "copy", "--from", history.url, "--to", database_url)
     assert first.code == 0, first.err
     assert "audit_log" in first.out
-    assert "note: copying to the target (31 rows)" in first.err
+    assert "note: copying to the target (32 rows)" in first.err
     assert f"need {history.home.seal_key_file} too" in first.err
     before = files(history.root)
     again = cli(history.root, "db", "copy", "--from", history.url, "--to", database_url, "--json")

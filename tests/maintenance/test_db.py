@@ -12,7 +12,7 @@ from tests.maintenance.conftest import Past
 from tests.maintenance.test_restore import files, orphaned, overwritten, read, tampered, write
 from tests.support.daemon_process import DaemonProcess, cli, environment
 
-SECRETS = {"token_hash", "previous_token_hash", "retry_answer", "key_hash"}
+SECRETS = {"token_hash", "previous_token_hash", "retry_answer", "key_hash", "credential_hash"}
 
 
 def test_schema_prints_what_makes_the_same_schema_and_changes_nothing(past: Past, tmp_path: Path) -> None:
@@ -42,6 +42,7 @@ def _fill_with_secrets(database: Path) -> None:
         database,
         "UPDATE sessions SET previous_token_hash = 'old' || id, retry_answer = x'00ff'",
         "INSERT INTO idempotency_keys VALUES ('hash of a key', 's', 1)",
+        "INSERT INTO verifiers VALUES ('v', 'gateway', 'hash of a credential', 1, 5, 6, 7)",
         "INSERT INTO notification_channels (id, type, name, config, created_at, updated_at)"
         " VALUES ('c', 'NTFY', 'phone', '{\"token\": \"tk_1\"}', 1, 1)",
         "INSERT INTO key_value_store VALUES ('kill_switch', '{\"state\":\"NORMAL\"}', 1)",
@@ -55,8 +56,8 @@ def test_export_masks_every_secret_in_both_formats(past: Past) -> None:
     secrets |= {
         row[0] for row in read(past.root / "daemon.db", "SELECT value FROM key_value_store WHERE key <> 'kill_switch'")
     }
-    secrets |= {"AP8=", "00ff", "hash of a key", "tk_1", "oldX"}
-    tables = ("sessions", "idempotency_keys", "notification_channels", "key_value_store")
+    secrets |= {"AP8=", "00ff", "hash of a key", "hash of a credential", "tk_1", "oldX"}
+    tables = ("sessions", "idempotency_keys", "verifiers", "notification_channels", "key_value_store")
     for table in tables:
         as_csv = cli(past.root, "db", "export", table).out
         as_json = cli(past.root, "db", "export", table, "--format", "json").json()

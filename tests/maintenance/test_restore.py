@@ -22,6 +22,7 @@ from tests.maintenance.conftest import Past
 from tests.stores.migration_help import add_agent, first_migrations, insert, upgrade
 from tests.support.daemon_process import REPOSITORY, UNTRACED, DaemonProcess, cli, environment
 from tests.support.live import FakeTime, LiveDaemon
+from tests.support.oauth import INTROSPECT, Service
 
 
 def read(database: Path, sql: str) -> list[Any]:
@@ -61,6 +62,7 @@ def test_a_restore_revokes_every_session_keeps_the_old_database_and_says_what_it
         assert event["actor"] == "cli"
         assert event["details"] == {
             "backupSha256": sha256(past.backup), "replacedSeq": head[0], "replacedHash": head[1], "sessionsRevoked": 1,
+            "verifiersRevoked": 0,
         }  # fmt: skip
         assert live.owner.get("/v1/admin/audit/verify").json()["valid"] is True
     finally:
@@ -77,6 +79,26 @@ def test_keep_sessions_keeps_them_with_a_warning(past: Past) -> None:
     live = LiveDaemon(past.root, FakeTime(1_750_001_000))
     try:
         assert live.agent(past.session["token"]).get("/v1/session").status_code == 200
+    finally:
+        live.stop()
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_verifier_that_was_revoked_after_the_backup_does_not_come_back_with_it(tmp_path: Path, keep: bool) -> None:
+    live = LiveDaemon(tmp_path / "home", FakeTime(1_750_000_000))
+    try:
+        service = Service(live)
+        backup = Path(live.owner.post("/v1/admin/backup").raise_for_status().json()["path"])
+        live.owner.delete(f"/v1/owner/verifiers/{service.id}").raise_for_status()
+        live.stop()
+        ended = cli(live.root, "restore", str(backup), "--yes", *(["--keep-sessions"] if keep else []))
+        assert (ended.code, f"verifiers  {'kept' if keep else '1 revoked'}" in ended.out) == (0, True), ended
+        live.start()
+        assert service.at(live).post(INTROSPECT, data={"token": "x"}).status_code == (200 if keep else 401)
+        revoked = [] if keep else [{"verifierId": service.id, "name": "gateway", "reason": "restored"}]
+        assert [event["details"] for event in live.events(type="VERIFIER_REVOKED")] == revoked
+        (event,) = live.events(type="BACKUP_RESTORED")
+        assert event["details"]["verifiersRevoked"] == len(revoked)
     finally:
         live.stop()
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.daemon_process import wait_for
 from tests.support.live import LiveDaemon
+from tests.support.oauth import Service
 from tests.support.supervised import BEGIN, CAT, Desk, Supervised, code, kill9
 
 SWITCH = "/v1/admin/kill-switch"
@@ -76,6 +77,19 @@ def test_the_kill_switch_answers_when_nothing_is_left_of_any_process(desk: Desk,
 
 
 # --- in good order
+
+
+def test_a_session_that_a_verifier_revokes_is_ended_with_its_process_as_by_its_owner(desk: Desk) -> None:
+    session = desk.run(*CAT)
+    service = Service(desk.live, mayRevoke=True)
+    told = service.told(session.token)
+    assert (told["sub"], told["session_state"]) == (session.id, "READY")
+    service.revoke(session.token).raise_for_status()
+    session.wait_closed()
+    assert session.pids == []
+    assert session.story() == [*BEGIN, "revoked revoked_by_verifier", "closed revoked exit 0"]
+    assert not service.is_active(session.token)
+
 
 RECORDS = """
 at() { echo "$1 $(date +%s.%N)"; }

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from daemon.domain.process_rows import Process, Turn
-from daemon.domain.rows import Agent, Session
+from daemon.domain.rows import Agent, Session, Verifier
 from daemon.domain.states import STATES
 from daemon.stores.migrate import data_file, latest_version, schema_version
 from tests.stores.migration_help import (
@@ -87,7 +87,7 @@ def test_a_new_database_is_private_uses_wal_and_records_each_migration(tmp_path:
 
 
 def test_every_column_has_its_field_and_every_field_its_column(database: Path) -> None:
-    rows = {"agents": Agent, "sessions": Session, "processes": Process, "turns": Turn}
+    rows = {"agents": Agent, "sessions": Session, "processes": Process, "turns": Turn, "verifiers": Verifier}
     for table, row in rows.items():
         beside = {"retry_answer"} if table == "sessions" else set()
         columns = {column[1] for column in query(database, f"PRAGMA table_xinfo({table})")}
@@ -190,6 +190,7 @@ def enums() -> list[tuple[str, str, tuple[object, ...]]]:
         ("processes", "rest", (None, "pool", "idle", "restart")),
         ("processes", "suspended_by", (None, "owner", "agent", "budget", "idle", "output")),
         ("turns", "state", ("QUEUED", "RUNNING", "DONE", "FAILED", "INTERRUPTED", "UNKNOWN")),
+        ("verifiers", "may_revoke", (0, 1)),
         ("audit_log", "severity", ("info", "warning", "critical")),
         ("notification_channels", "type", ("TELEGRAM", "DISCORD", "NTFY", "WEBHOOK")),
         ("notification_channels", "min_level", level),
@@ -204,6 +205,7 @@ ROWS: dict[str, dict[str, object]] = {
     "sessions": {"agent_id": "a", "token_hash": "h", "expires_at": 1, "created_at": 1},
     "processes": {"home": "h", "config": "{}", "external_id": "x"},
     "turns": {"session_id": "p1", "state": "DONE", "created_at": 1},
+    "verifiers": {"name": "n", "credential_hash": "h", "created_at": 1},
     "audit_log": {"timestamp": 1, "event_type": "X", "actor": "owner", "prev_hash": "0", "hash": "1"},
     "notification_channels": {"type": "NTFY", "name": "n", "config": "{}", "created_at": 1, "updated_at": 1},
     "notification_log": {"event": "X", "level": "INFO", "status": "FAILED", "sent_at": 1},
@@ -216,6 +218,7 @@ def row_of(table: str, number: int) -> dict[str, object]:
         "sessions": {"id": number, "token_hash": number},
         "processes": {"session_id": f"p{number}"},
         "turns": {"turn": number},
+        "verifiers": {"id": number, "credential_hash": number},
     }
     return {**ROWS[table], **own.get(table, {"id": number})}
 

@@ -62,7 +62,7 @@ def test_every_table_and_column_of_sqlite_is_there_in_the_same_order(database: s
 
 def of_type(column: str, kind: str, table: str) -> str:
     """Return the type that a column of SQLite's has in PostgreSQL."""
-    if column in {"owner_verified", "enabled", "resumable"}:
+    if column in {"owner_verified", "enabled", "resumable", "may_revoke"}:
         return "boolean"
     times = {"timestamp", "last_activity", "reject_until"}
     if kind == "INTEGER" and (column.endswith("_at") or column in times):

@@ -37,7 +37,7 @@ ALTER TABLE audit_log DISABLE TRIGGER ALL;
 DELETE FROM conversations; DELETE FROM sessions; DELETE FROM agents; DELETE FROM idempotency_keys;
 DELETE FROM audit_log; UPDATE audit_head SET id = 0, hash = repeat('0', 64);
 DELETE FROM notification_outbox; DELETE FROM notification_log; DELETE FROM answers; DELETE FROM notification_channels;
-DELETE FROM key_value_store;
+DELETE FROM key_value_store; DELETE FROM verifiers;
 ALTER SEQUENCE notification_outbox_id_seq RESTART;
 ALTER TABLE audit_log ENABLE ALWAYS TRIGGER audit_log_refuses_update;
 ALTER TABLE audit_log ENABLE ALWAYS TRIGGER audit_log_refuses_delete;

@@ -17,12 +17,12 @@ class Answer:
         self.seconds = seconds
 
 
-def request(method: str, path: str, *, body: bytes = b"", **headers: str) -> bytes:
+def request(method: str, path: str, *, body: bytes = b"", media: str = "application/json", **headers: str) -> bytes:
     """Return the bytes of a request; header names take `_` for `-`."""
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost:PORT"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     if body:
-        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+        lines += [f"Content-Type: {media}", f"Content-Length: {len(body)}"]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 

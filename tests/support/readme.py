@@ -36,6 +36,7 @@ def routes() -> str:
         "link": "the link's token",
         "agent": "session token",
         "either": "owner, or this session's own token",
+        "verifier": "verifier credential",
     }
     for path, methods in paths.items():
         for method, operation in methods.items():

@@ -7,11 +7,13 @@ import httpx
 import pytest
 from litestar.routes import HTTPRoute
 
+from daemon import background
 from daemon.domain.clock import DomainClock
 from daemon.web.application import make_app
 from daemon.web.middleware.rate import SessionRates
 from daemon.web.openapi import build
 from tests.support.live import PASSWORD, LiveDaemon
+from tests.support.oauth import Service
 
 APP = make_app(SessionRates(0, DomainClock(lambda: 0.0, lambda: 0.0)))
 DOCUMENT = build(APP)
@@ -24,7 +26,8 @@ ROUTES = [
 IDS = [f"{method} {path}" for method, path, _ in ROUTES]
 UNKNOWN = "01980e5a-7c00-7a2b-9c4d-5e6f708192a3"
 WITH_BODY = [entry for entry in ROUTES if entry[2].opt["describes"].body is not None]
-WITHOUT_BODY = [entry for entry in ROUTES if entry[2].opt["describes"].body is None]
+WITH_FORM = [entry for entry in ROUTES if entry[2].opt["describes"].form is not None]
+WITHOUT_BODY = [entry for entry in ROUTES if entry not in WITH_BODY + WITH_FORM]
 
 
 def ids(entries: list[Any]) -> list[str]:
@@ -45,13 +48,16 @@ class World:
         live.agent(self.session["token"]).get("/v1/session")
         self.agent = agent
         self.ticket = live.owner.post("/v1/owner/login").json()["ticket"]
-        live.call(lambda daemon: daemon.parts.store.flush())
+        self.verifier = Service(live, mayRevoke=True)
+        self.verifier.introspect(self.session["token"])
+        live.call(lambda daemon: background.flush(daemon.parts))
 
     def path(self, template: str) -> str:
         return (
             template.replace("{agent_id}", self.agent)
             .replace("{session_id}", self.session["id"])
             .replace("{channel_id}", UNKNOWN)
+            .replace("{verifier_id}", UNKNOWN)
             .replace("{token}", "x" * 22)
             .replace("{conversationId}", "conv%2F1")
         )
@@ -59,7 +65,7 @@ class World:
     def tables(self) -> list[Any]:
         self.live.call(lambda daemon: daemon.parts.store.flush())
         names = ("agents", "sessions", "conversations", "key_value_store", "idempotency_keys")
-        names += ("notification_channels", "answers", "processes", "turns")
+        names += ("notification_channels", "answers", "processes", "turns", "verifiers")
         return [self.live.query(f"SELECT * FROM {name} ORDER BY 1") for name in names]
 
 
@@ -80,6 +86,8 @@ def credentials(world: World) -> dict[str, dict[str, str]]:
         "ticket": {"Authorization": f"Bearer {world.ticket}"},
         "password": {"X-Master-Password": PASSWORD},
         "forged": {"Authorization": "Bearer wai_sess_e30.e30.e30"},
+        "verifier": {"Authorization": f"Bearer {world.verifier.credential}"},
+        "wrong verifier": {"Authorization": "Bearer wai_verf_" + "x" * 43},
         "basic": {"Authorization": "Basic b3duZXI6b3duZXI="},
     }
 
@@ -88,6 +96,7 @@ ACCEPTED = {
     "owner": {"ticket", "password"},
     "agent": {"session token"},
     "either": {"ticket", "password", "session token"},
+    "verifier": {"verifier"},
 }
 SESSION_TOKENS = {"expired token": "TOKEN_EXPIRED", "revoked token": "SESSION_REVOKED", "forged": "INVALID_TOKEN"}
 
@@ -96,6 +105,8 @@ def code_of_refusal(group: str, credential: str) -> str:
     """Return what a guard answers to a credential that it does not accept."""
     if group == "agent":
         return SESSION_TOKENS.get(credential, "INVALID_TOKEN")
+    if group == "verifier":
+        return "INVALID_VERIFIER"
     if group == "either":
         return SESSION_TOKENS.get(credential, "INVALID_MASTER_PASSWORD")
     return "INVALID_MASTER_PASSWORD"
@@ -240,11 +251,27 @@ def test_a_route_with_a_body_wants_json_and_lists_every_problem(
     assert world.tables() == before or handler.opt["group"] == "agent"  # whose requests are counted
 
 
+@pytest.mark.parametrize(("method", "path", "handler"), WITH_FORM, ids=ids(WITH_FORM))
+def test_a_route_with_a_form_wants_one_and_is_for_verifiers(world: World, method: str, path: str, handler: Any) -> None:
+    assert handler.opt["group"] == "verifier"
+    headers = _headers(world, handler)
+    before = world.tables()
+    for media in ("text/plain", "application/json"):
+        answer = world.live.anonymous.request(
+            method, world.path(path), content=b"token=a", headers={**headers, "Content-Type": media}
+        )
+        assert (answer.status_code, answer.json()["code"]) == (415, "UNSUPPORTED_MEDIA_TYPE")
+    empty = world.live.anonymous.request(method, world.path(path), headers=headers)
+    assert (empty.status_code, empty.json()["errors"]) == (400, [{"path": "token", "message": "is required"}])
+    assert world.live.anonymous.request(method, world.path(path), data={"token": "a"}, headers=headers).is_success
+    assert world.tables() == before
+
+
 def _headers(world: World, handler: Any) -> dict[str, str]:
     group = handler.opt["group"]
     if group in {"public", "link"}:
         return {}
-    return credentials(world)["session token" if group == "agent" else "password"]
+    return credentials(world)[{"agent": "session token", "verifier": "verifier"}.get(group, "password")]
 
 
 @pytest.mark.parametrize("bad", ["x", UNKNOWN[:-1], UNKNOWN + "0", "%00", "%F0%9F", "0" * 36])

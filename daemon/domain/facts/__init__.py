@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from daemon.domain.events import Fact
-from daemon.domain.facts import agents, conversations, daemon, messages, sessions
+from daemon.domain.facts import agents, conversations, daemon, messages, sessions, verifiers
 
-__all__ = ["agents", "conversations", "daemon", "kinds", "messages", "sessions"]
+__all__ = ["agents", "conversations", "daemon", "kinds", "messages", "sessions", "verifiers"]
 
 
 def kinds() -> Iterator[type[Fact]]:

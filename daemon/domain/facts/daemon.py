@@ -95,6 +95,7 @@ class BackupRestored(Fact, frozen=True, kw_only=True):
     replaced_seq: int | None
     replaced_hash: str | None
     sessions_revoked: int
+    verifiers_revoked: int
 
 
 class AuditArchived(Fact, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from daemon.stores.postgres import (
     processes,
     sessions,
     values,
+    verifiers,
 )
 from daemon.stores.postgres.connection import Connection
 from daemon.stores.postgres.ledger import Ledger
@@ -30,7 +31,8 @@ IDEMPOTENCY_SECONDS = 86_400
 
 def is_broad(scope: Scope) -> bool:
     """Return whether a change sees more than single rows by their keys, so that it runs in a batch of its own."""
-    return bool(scope.pick or scope.active_agents or scope.suspended_by or scope.values or scope.channels)
+    broad = scope.pick or scope.active_agents or scope.suspended_by or scope.values
+    return bool(broad or scope.channels or scope.verifiers)
 
 
 async def begin(raw: Connection, scopes: Sequence[Scope], *, long: bool) -> None:
@@ -161,6 +163,8 @@ async def _load_more(raw: Connection, scopes: Sequence[Scope], ledger: Ledger) -
         ledger.incidents[agent_id] = await events.incident_minutes(raw, agent_id, ledger.now)
     if any(scope.channels for scope in scopes):
         ledger.channels = await notifications.lock_channels(raw)
+    if any(scope.verifiers for scope in scopes):
+        ledger.verifiers = await verifiers.lock(raw)
 
 
 async def _count(raw: Connection, ledger: Ledger, by: sessions.CountedBy, ids: Collection[str]) -> None:
@@ -192,6 +196,7 @@ async def write(raw: Connection, ledger: Ledger) -> None:
     stored_values = {key: value for outcome in outcomes for key, value in (outcome.values or {}).items()}
     if stored_values:
         await values.put(raw, stored_values.items(), ledger.now)
+    await _write_verifiers(raw, outcomes)
     await _write_messages(raw, outcomes, ledger.now)
 
 
@@ -204,6 +209,13 @@ async def _write_processes(raw: Connection, ledger: ProcessLedger) -> None:
         await processes.rest(raw, ledger.resting)
     if turns := ledger.changed_turns():
         await processes.put_turns(raw, turns)
+
+
+async def _write_verifiers(raw: Connection, outcomes: Collection[Outcome[Any]]) -> None:
+    if added := [outcome.new_verifier for outcome in outcomes if outcome.new_verifier is not None]:
+        await verifiers.insert(raw, added)
+    if changed := [one for outcome in outcomes for one in outcome.verifiers]:
+        await verifiers.update(raw, changed)
 
 
 async def _write_messages(raw: Connection, outcomes: Collection[Outcome[Any]], now: int) -> None:

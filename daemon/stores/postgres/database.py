@@ -1,6 +1,6 @@
 """The PostgreSQL engine: rows that several daemons share, the session cache, activity written behind."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from daemon.domain.rows import Conversation, Delivery, Session, TouchedConversat
 from daemon.domain.views import EngineStatus
 from daemon.stores.cache import SessionCache
 from daemon.stores.live import LiveSession
-from daemon.stores.postgres import answers, conversations, events, notifications, sessions, values
+from daemon.stores.postgres import answers, conversations, events, notifications, sessions, values, verifiers
 from daemon.stores.postgres.backup import back_up
 from daemon.stores.postgres.connection import Connection, Pool
 from daemon.stores.postgres.reads import Reads
@@ -238,6 +238,10 @@ class PostgresStore(Reads):
     async def purge_conversations(self, before: int, limit: int) -> int:
         """Delete at most `limit` conversations that expired before."""
         return await self._writer.run(Unit(lambda tx: conversations.purge(tx.raw, before, limit), long=True))
+
+    async def touch_verifiers(self, uses: Mapping[str, int]) -> None:
+        """Store last uses of verifiers."""
+        await self._writer.run(Unit(lambda tx: verifiers.touch(tx.raw, uses)))
 
     async def purge_notifications(self, done_before: int, logged_before: int) -> None:
         """Delete what was sent, what was logged, and answers that ended, before (Unix seconds)."""

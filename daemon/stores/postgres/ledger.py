@@ -9,7 +9,7 @@ from daemon.domain.descent import living
 from daemon.domain.errors import SYSTEM_LOCKED, DaemonError
 from daemon.domain.events import Fact, Origin
 from daemon.domain.facts.agents import AutoStopTriggered
-from daemon.domain.rows import Agent, Answer, Channel, Conversation, ConversationKey, Session
+from daemon.domain.rows import Agent, Answer, Channel, Conversation, ConversationKey, Session, Verifier
 from daemon.domain.status import status
 from daemon.stores.postgres.process_ledger import ProcessLedger
 from daemon.stores.postgres.sessions import CountedBy, Update
@@ -51,6 +51,7 @@ class Ledger:
         self.conversations: dict[ConversationKey, Conversation] = {}
         self.processes = ProcessLedger(self.sessions)
         self.channels: list[Channel] = []
+        self.verifiers: list[Verifier] = []
         self.picked: list[str] = []
         """Sessions that a scope picked, and agents that it listed."""
         self.listed: list[str] = []
@@ -96,8 +97,8 @@ class Ledger:
             rows.incident_minutes = self.incidents[scope.incidents_of]
         if scope.answer is not None:
             rows.answer = self.answers.get(scope.answer)
-        if scope.channels:
-            rows.channels = self.channels
+        rows.channels = self.channels if scope.channels else []
+        rows.verifiers = self.verifiers if scope.verifiers else []
         if scope.conversation is not None:
             rows.conversation = self.conversations.get(scope.conversation)
         self.processes.show(scope, rows)

@@ -17,10 +17,21 @@ from daemon.domain.rows import (
     Conversation,
     ConversationKey,
     Session,
+    Verifier,
 )
 from daemon.domain.views import Backlog, ChainHead, ProviderCount
 from daemon.stores.live import SealedAnswer
-from daemon.stores.postgres import agents, answers, conversations, events, notifications, processes, sessions, values
+from daemon.stores.postgres import (
+    agents,
+    answers,
+    conversations,
+    events,
+    notifications,
+    processes,
+    sessions,
+    values,
+    verifiers,
+)
 from daemon.stores.postgres.connection import Pool
 
 
@@ -71,6 +82,10 @@ class Reads:
     async def channels(self) -> list[Channel]:
         """Return every channel, disabled ones too, the highest priority first."""
         return await self._pool.run(notifications.channels)
+
+    async def verifiers(self, page: Page | None) -> list[Verifier]:
+        """Return verifiers, newest first, revoked ones too; without a page all of them."""
+        return await self._pool.run(lambda raw: verifiers.find(raw, page))
 
     async def attempts(self, which: AttemptFilter, page: Page) -> list[Attempt]:
         """Return rows of the delivery log, newest first."""

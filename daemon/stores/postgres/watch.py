@@ -137,8 +137,8 @@ class Watch:
             self._cache.doubt(word.sessions, word.agents)
             if KILL_SWITCH in word.values:
                 self._doubt_switch()
-            if word.values or word.conversations:
-                self.on_elsewhere(Elsewhere(tuple(word.values), tuple(word.conversations)))
+            if word.values or word.conversations or word.verifiers:
+                self.on_elsewhere(Elsewhere(tuple(word.values), tuple(word.conversations), word.verifiers))
             if word.messages:
                 self.on_message()
         self.announcer.seen(word.seq)

@@ -16,6 +16,7 @@ class Word(msgspec.Struct, kw_only=True, omit_defaults=True):
     Args:
         by: id of the daemon that sends it.
         sessions, agents, conversations, values: keys of rows that changed.
+        verifiers: whether any was added or revoked.
         messages: whether something was put into the outbox.
         seq: of the newest event; 0 if there is none.
         everything: so much changed that it cannot be listed.
@@ -26,6 +27,7 @@ class Word(msgspec.Struct, kw_only=True, omit_defaults=True):
     agents: list[str] = msgspec.field(default_factory=list, name="a")
     conversations: list[ConversationKey] = msgspec.field(default_factory=list, name="c")
     values: list[str] = msgspec.field(default_factory=list, name="v")
+    verifiers: bool = msgspec.field(default=False, name="vf")
     messages: bool = msgspec.field(default=False, name="m")
     seq: int = 0
     everything: bool = msgspec.field(default=False, name="all")
@@ -37,6 +39,7 @@ class Word(msgspec.Struct, kw_only=True, omit_defaults=True):
         stored, gone = ledger.changed_conversations()
         self.conversations += [*(one.key for one in stored), *gone]
         self.values += [key for one in ledger.decided for key in one.outcome.values or ()]
+        self.verifiers = any(one.outcome.new_verifier or one.outcome.verifiers for one in ledger.decided)
 
     def text(self) -> str | None:
         """Return the message; None if there is nothing to tell."""

@@ -9,7 +9,17 @@ from daemon.domain.events import Fact, Origin
 from daemon.domain.kill_switch import KEY as KILL_SWITCH
 from daemon.domain.kill_switch import is_on
 from daemon.domain.notifications import deliveries, level_of
-from daemon.stores.sqlite import agents, answers, conversations, events, notifications, processes, sessions, values
+from daemon.stores.sqlite import (
+    agents,
+    answers,
+    conversations,
+    events,
+    notifications,
+    processes,
+    sessions,
+    values,
+    verifiers,
+)
 from daemon.stores.sqlite.writer import Transaction
 from daemon.stores.terms import Telling
 
@@ -67,6 +77,8 @@ def _load_more(tx: Transaction, scope: Scope, rows: Rows) -> None:
         rows.answer = answers.get(raw, scope.answer)
     if scope.channels:
         rows.channels = notifications.channels(raw)
+    if scope.verifiers:
+        rows.verifiers = verifiers.find(raw, None)
     if scope.conversation is not None:
         rows.conversation = conversations.get(raw, scope.conversation)
     if scope.process and rows.session is not None and rows.session.supervised:
@@ -110,6 +122,7 @@ def write(tx: Transaction, rows: Rows, outcome: Outcome[Any], origin: Origin, te
     if outcome.gone_conversation is not None:
         conversations.delete(raw, outcome.gone_conversation)
     _write_processes(tx, rows, outcome)
+    _write_verifiers(tx, outcome)
     _write_messages(tx, outcome)
     seq = tx.chain.head.seq
     tx.chain.append(outcome.facts, origin)
@@ -125,6 +138,13 @@ def _write_processes(tx: Transaction, rows: Rows, outcome: Outcome[Any]) -> None
         processes.rest(tx.raw, outcome.room.session_id)
     if outcome.turns:
         processes.put_turns(tx.raw, outcome.turns)
+
+
+def _write_verifiers(tx: Transaction, outcome: Outcome[Any]) -> None:
+    if outcome.new_verifier is not None:
+        verifiers.insert(tx.raw, outcome.new_verifier)
+    if outcome.verifiers:
+        verifiers.update(tx.raw, outcome.verifiers)
 
 
 def _write_messages(tx: Transaction, outcome: Outcome[Any]) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from daemon.domain.views import ChainHead, EngineStatus
 from daemon.stores.cache import SessionCache
 from daemon.stores.live import LiveSession
 from daemon.stores.migrate import schema_version
-from daemon.stores.sqlite import answers, changes, conversations, events, notifications, sessions, values
+from daemon.stores.sqlite import answers, changes, conversations, events, notifications, sessions, values, verifiers
 from daemon.stores.sqlite.backup import back_up, refusal
 from daemon.stores.sqlite.connection import Connection, Readers, unavailable
 from daemon.stores.sqlite.reads import Reads
@@ -205,6 +205,10 @@ class SQLiteStore(Reads):
     async def purge_conversations(self, before: int, limit: int) -> int:
         """Delete at most `limit` conversations that expired before."""
         return await self._writer.run(Unit(lambda tx: conversations.purge(tx.raw, before, limit)))
+
+    async def touch_verifiers(self, uses: Mapping[str, int]) -> None:
+        """Store last uses of verifiers."""
+        await self._writer.run(Unit(lambda tx: verifiers.touch(tx.raw, uses)))
 
     async def purge_notifications(self, done_before: int, logged_before: int) -> None:
         """Delete what was sent, what was logged, and answers that ended, before (Unix seconds)."""

@@ -18,10 +18,21 @@ from daemon.domain.rows import (
     ConversationKey,
     Delivery,
     Session,
+    Verifier,
 )
 from daemon.domain.views import Backlog, ProviderCount
 from daemon.stores.live import SealedAnswer
-from daemon.stores.sqlite import agents, answers, conversations, events, notifications, processes, sessions, values
+from daemon.stores.sqlite import (
+    agents,
+    answers,
+    conversations,
+    events,
+    notifications,
+    processes,
+    sessions,
+    values,
+    verifiers,
+)
 from daemon.stores.sqlite.connection import Readers
 
 
@@ -68,6 +79,10 @@ class Reads:
     async def channels(self) -> list[Channel]:
         """Return every channel, disabled ones too, the highest priority first."""
         return await self._readers.run(notifications.channels)
+
+    async def verifiers(self, page: Page | None) -> list[Verifier]:
+        """Return verifiers, newest first, revoked ones too; without a page all of them."""
+        return await self._readers.run(lambda raw: verifiers.find(raw, page))
 
     async def due_deliveries(self, limit: int, without: Sequence[str]) -> list[Delivery]:
         """Return messages to be sent now, the most urgent and then the oldest first."""

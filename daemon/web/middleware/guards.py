@@ -5,10 +5,17 @@ import binascii
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from daemon.domain.errors import INVALID_MASTER_PASSWORD, INVALID_TOKEN, SESSION_NOT_FOUND, DaemonError, invalid
+from daemon.domain.errors import (
+    INVALID_MASTER_PASSWORD,
+    INVALID_TOKEN,
+    INVALID_VERIFIER,
+    SESSION_NOT_FOUND,
+    DaemonError,
+    invalid,
+)
 from daemon.domain.events import Origin
 from daemon.domain.ids import parse_id
-from daemon.domain.tokens import PREFIX, TICKET_PREFIX, bearer
+from daemon.domain.tokens import PREFIX, TICKET_PREFIX, VERIFIER_PREFIX, bearer
 from daemon.web.context import RequestContext, context
 from daemon.web.middleware.rate import SessionRates
 
@@ -116,6 +123,40 @@ class SessionGuard:
         about.session_id, about.agent_id, about.caller = session.id, session.agent_id, caller
         described = scope["route_handler"].opt["describes"]
         self._rates.take(session.id, about, operation, described.per_minute)
+        await self._app(scope, receive, send)
+
+
+class VerifierGuard:
+    """Admits a service whose verifier credential the owner has not revoked.
+
+    Args:
+        app: the rest of the group.
+        rates: counts each verifier's requests, and the credentials that are refused.
+    """
+
+    def __init__(self, app: App, rates: SessionRates) -> None:
+        self._app = app
+        self._rates = rates
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Check, count, then go on.
+
+        Raises:
+            DaemonError: INVALID_VERIFIER, RATE_LIMIT_EXCEEDED, STORAGE_UNAVAILABLE.
+        """
+        about = context(scope)
+        header = _credential(scope, b"authorization")
+        credential = bearer(header, VERIFIER_PREFIX) if header else None
+        if credential is None:
+            raise DaemonError(INVALID_VERIFIER, "A verifier's credential is missing.")
+        try:
+            verifier = await about.services.verifiers.check(credential)
+        except DaemonError as refused:
+            if refused.kind is INVALID_VERIFIER:
+                self._rates.fail()
+            raise
+        about.verifier, about.actor = verifier, f"verifier:{verifier.id}"
+        self._rates.take(about.actor, about)
         await self._app(scope, receive, send)
 
 

@@ -1,15 +1,18 @@
-"""How many requests a session may send in a minute."""
+"""How many requests a session, or a verifier, may send in a minute."""
 
 from daemon.domain.clock import Clock
 from daemon.domain.errors import RATE_LIMIT_EXCEEDED, DaemonError
 from daemon.web.context import RequestContext
+from daemon.web.limits import RateWindow
 
 _MINUTE = 60.0
 _PRUNE_AT = 20_000
+MOST_FAILURES = 60
+"""Wrong credentials of verifiers a minute, whoever sends them; with the next ones he is told to wait."""
 
 
 class SessionRates:
-    """Counts in fixed windows of a minute that begin with a session's first request.
+    """Counts in fixed windows of a minute that begin with the first request of a session or verifier.
 
     Args:
         limit: requests a minute; 0 counts nothing. May be changed at any time.
@@ -20,12 +23,13 @@ class SessionRates:
         self.limit = limit
         self._clock = clock
         self._windows: dict[str, list[float]] = {}
+        self._failures = RateWindow(MOST_FAILURES)
 
     def take(self, session_id: str, about: RequestContext, route: str = "", per_minute: int = 0) -> None:
         """Count one request and add the `RateLimit-*` headers to its answer; those of the narrower limit.
 
         Args:
-            session_id: of the session.
+            session_id: of the session, or the verifier's own key.
             about: the request.
             route: with a limit of its own.
             per_minute: that limit; 0 is none.
@@ -45,6 +49,16 @@ class SessionRates:
                 ]
                 if used > limit:
                     raise DaemonError(RATE_LIMIT_EXCEEDED, retry_after=reset)
+
+    def fail(self) -> None:
+        """Count one credential that was refused; whoever has a good one is not held up by it.
+
+        Raises:
+            DaemonError: RATE_LIMIT_EXCEEDED.
+        """
+        wait = self._failures.take(self._clock.monotonic())
+        if wait is not None:
+            raise DaemonError(RATE_LIMIT_EXCEEDED, retry_after=wait)
 
     def _count(self, key: str) -> tuple[int, int]:
         """Count one request; return how many there were in this window, and the seconds until it ends."""

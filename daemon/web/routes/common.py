@@ -12,6 +12,7 @@ from daemon.domain.errors import INTERNAL_ERROR, INVALID_MASTER_PASSWORD, Daemon
 from daemon.domain.events import Origin
 from daemon.domain.ids import parse_id
 from daemon.domain.pages import Listing
+from daemon.domain.rows import Verifier
 from daemon.services.caller import Caller
 from daemon.web.context import RequestContext, context
 from daemon.web.describe import Parameter
@@ -45,6 +46,14 @@ def caller(request: AnyRequest) -> Caller:
     admitted = context(request.scope).caller
     if admitted is None:
         raise DaemonError(INTERNAL_ERROR, "An agent route has no guard.")
+    return admitted
+
+
+def verifier(request: AnyRequest) -> Verifier:
+    """Return the service that the guard admitted."""
+    admitted = context(request.scope).verifier
+    if admitted is None:
+        raise DaemonError(INTERNAL_ERROR, "A verifier's route has no guard.")
     return admitted
 
 

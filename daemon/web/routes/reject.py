@@ -6,10 +6,9 @@ from litestar.response import Response
 from daemon.web import pages
 from daemon.web.decode import no_body
 from daemon.web.describe import described
+from daemon.web.limits import FORM
 from daemon.web.pages import Locale
 from daemon.web.routes.common import AnyRequest, about, origin
-
-_FORM = "application/x-www-form-urlencoded"
 
 
 @get("/reject/{token:str}", opt=described("Show what a link would reject", str, html=True, also=(410,)))
@@ -25,7 +24,7 @@ async def show_rejection(request: AnyRequest) -> Response[str]:
 async def reject_renewal(request: AnyRequest) -> Response[str]:
     """Revoke the session whose renewal the link is about; a form's body is ignored."""
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media != _FORM:
+    if media != FORM:
         await no_body(request)
     outcome = await about(request).services.answers.reject(request.path_params["token"], origin(request))
     return _page(pages.answered(outcome, _locale(request)), 200 if outcome == "rejected" else 410)
