@@ -31,6 +31,7 @@ from daemon.services.conversations import Conversations
 from daemon.services.delegation import Delegation
 from daemon.services.kill_switch import KillSwitch
 from daemon.services.latch import Latch
+from daemon.services.measures import Measures
 from daemon.services.notifications import Notifications as Outbox
 from daemon.services.oauth import OAuth
 from daemon.services.owner import PASSWORD_KEY, OwnerAuth, set_initial_password
@@ -46,6 +47,7 @@ from daemon.stores.terms import Elsewhere, Telling
 from daemon.supervising import Surroundings, supervise
 from daemon.web.application import make_app
 from daemon.web.context import Services
+from daemon.web.meter import RequestMeter
 from daemon.web.middleware.rate import SessionRates
 from daemon.web.streams import Streams
 from daemon.workers import Workers
@@ -134,7 +136,8 @@ async def wire(
     streams = Streams(audit, (await store.head()).seq, surroundings.stream_limits)
     bus.listen(streams.publish)
     bus.listen(lambda event: _end_streams(event, streams))
-    latch = Latch(store)
+    measures, latch = Measures(store), Latch(store)
+    bus.listen(measures.notice)
     messages = _messages(home, config, store, log, latch)
     owner = await _owner(home, store, hasher, security)
     running = supervise(home, config, store, log, signing=signing, surroundings=surroundings)
@@ -161,10 +164,12 @@ async def wire(
         oauth=OAuth(store),
         summary=DailySummary(store, config.notifications),
         streams=streams,
+        measures=measures,
+        meter=RequestMeter(),
         stop=stop,
     )
     rates = SessionRates(config.server.session_rpm, clock)
-    app, messenger = make_app(rates), messages.messenger
+    app, messenger = make_app(rates, metrics=config.server.metrics), messages.messenger
     parts = Parts(
         config, log, clock, store, bindings, hasher, services, workers, rates, messenger, running.supervisor, latch, app
     )

@@ -1,7 +1,10 @@
 """What a running daemon does again and again: its background tasks."""
 
+import time
+
 from daemon.bus import Bus
 from daemon.domain.facts.messages import ChannelAdded, ChannelDisabled, ChannelUpdated
+from daemon.histogram import Histogram
 from daemon.parts import Parts
 from daemon.settings import Notifications
 from daemon.stores.terms import Telling
@@ -18,6 +21,7 @@ RETENTION_SECONDS = 3600.0
 CHECKPOINT_SECONDS = 3600.0
 PROCESSES_SECONDS = 1.0
 TIDY_SECONDS = 3600.0
+LAG_SECONDS = 0.25
 _OF_CHANNELS = frozenset({ChannelAdded.type, ChannelUpdated.type, ChannelDisabled.type})
 
 
@@ -41,6 +45,8 @@ def add_workers(parts: Parts, bus: Bus) -> None:
     workers.add("audit-checkpoint", CHECKPOINT_SECONDS, lambda: log_checkpoint(parts))
     workers.add("processes", PROCESSES_SECONDS, parts.supervisor.tick)
     workers.add("process-files", TIDY_SECONDS, parts.supervisor.tidy)
+    if config.server.metrics:
+        workers.add("loop-lag", LAG_SECONDS, LoopLag(services.measures.loop_lag).look)
     for chore in (*store.chores(), *parts.bindings.chores()):
         workers.add(chore.name, chore.seconds, chore.run)
 
@@ -83,6 +89,25 @@ class ClockWatch:
         if held and not self._held:
             log.emit("clock.held", seconds=held)
         self._held = held > 0
+
+
+class LoopLag:
+    """Measures how late the event loop is: a worker that is due every `LAG_SECONDS` looks when it is let run.
+
+    Args:
+        late: gets the seconds.
+    """
+
+    def __init__(self, late: Histogram) -> None:
+        self._late = late
+        self._due: float | None = None
+
+    async def look(self) -> None:
+        """Look once."""
+        now = time.monotonic()
+        if self._due is not None:
+            self._late.observe(max(0.0, now - self._due))
+        self._due = now + LAG_SECONDS
 
 
 def apply_notifications(parts: Parts, settings: Notifications) -> None:

@@ -15,6 +15,7 @@ from daemon.supervision.supervisor import Supervisor
 from daemon.web.context import Services
 from daemon.web.envelope import Envelope
 from daemon.web.hosts import HostPolicy
+from daemon.web.meter import RequestMeter
 from daemon.web.middleware.rate import SessionRates
 from daemon.workers import Workers
 
@@ -48,4 +49,10 @@ class Parts(msgspec.Struct):
             hosts=hosts,
             global_rpm=server.global_rpm,
             locked=lambda: self.latch.is_closed,
+            meter=self.meter,
         )
+
+    @property
+    def meter(self) -> RequestMeter | None:
+        """What counts requests, where somebody may ask for it."""
+        return self.services.meter if self.config.server.metrics else None

@@ -173,7 +173,8 @@ class Daemon:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         self.url = f"http://{host}:{port}"
         self.envelope = self.parts.envelope(port)
-        self.server = Server(self.envelope, log=self.log, drain_seconds=settings.shutdown_timeout)
+        drain, meter = settings.shutdown_timeout, self.parts.meter
+        self.server = Server(self.envelope, log=self.log, drain_seconds=drain, meter=meter)
         return sockets
 
     def _announce(self) -> None:

@@ -57,6 +57,7 @@ class Server(Struct, frozen=True):
             addresses.is_origin,
         ),
     ] = ""
+    metrics: Annotated[bool, Meta(description="Whether `GET /metrics` answers, for Prometheus.")] = False
     shutdown_timeout: Annotated[int, Meta(ge=5, le=300, description="Seconds a stop may take.")] = 30
     global_rpm: Annotated[
         int,

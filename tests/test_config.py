@@ -70,6 +70,7 @@ DEFAULTS = {
     "server.unix_socket": True,
     "server.allowed_hosts": (),
     "server.public_url": "",
+    "server.metrics": False,
     "server.shutdown_timeout": 30,
     "server.global_rpm": 60_000,
     "server.session_rpm": 6_000,
@@ -283,7 +284,7 @@ def test_all_problems_of_all_sources_are_listed_at_once(tmp_path: Path) -> None:
         ("[qqq]\nx = 1", "known are server, security, database, conversations, notifications, processes, log"),
         ("server = 3", "server must be a section: write [server]"),
         ("[[server]]\nport = 3100", "server must be a section: write [server]"),
-        ("[server]\nmetrics = true", "server.metrics is not a known key"),
+        ("[server]\nmetric = true", "did you mean server.metrics?"),
         ("[agents]\nenabled = true", "agents is not a section"),
     ],
 )

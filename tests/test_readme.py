@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support.daemon_process import PASSWORD, cli, environment
 from tests.support.owner import WEBHOOK_SECRET
@@ -212,6 +213,28 @@ def test_every_command_about_more_than_one_machine_says_what_the_readme_says(tmp
     for pattern, nothing in ours.items():
         done.stdout, shown = re.sub(pattern, nothing, done.stdout), re.sub(pattern, nothing, shown)
     assert done.stdout.split() == shown.split()
+
+
+@needs_jq
+def test_every_command_about_metrics_says_what_the_readme_says(tmp_path: Path) -> None:
+    text, home = section("Metrics"), tmp_path / "home"
+    try:
+        env = with_agent(home, tmp_path)
+        script = "set -eu\n" + "\n".join(blocks(text))
+        done = subprocess.run(
+            ["bash", "-c", script], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+    finally:
+        cli(home, "stop", "--force", "--timeout", "5")
+    assert done.returncode == 0, done.stderr
+    (shown,) = blocks(re.sub(r"```(sh|yaml)\n.*?```", "", text, flags=re.DOTALL), "")
+    ours = re.compile(r"http://\S+|\bpid [0-9]+")
+    assert ours.sub("", done.stdout).split() == ours.sub("", shown).split()
+    (scrape,) = (yaml.safe_load(one) for one in blocks(text, "yaml"))
+    (rules,) = scrape["rule_files"]
+    assert yaml.safe_load((tmp_path / rules).read_text())["groups"]
+    assert f'up{{job="{scrape["scrape_configs"][0]["job_name"]}"}}' in (tmp_path / rules).read_text()
+    assert json.loads((tmp_path / "daemon-dashboard.json").read_text())["panels"]
 
 
 def with_agent(home: Path, directory: Path) -> dict[str, str]:

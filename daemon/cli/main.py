@@ -33,6 +33,7 @@ COMMANDS = {
     "password": "daemon.cli.secret:password",
     "logs": "daemon.cli.logs:logs",
     "events": "daemon.cli.events:events",
+    "metrics": "daemon.cli.metrics:metrics",
     "audit": "daemon.cli.audit:audit",
     "backup": "daemon.cli.backup:backup",
     "restore": "daemon.cli.backup:restore",

@@ -72,6 +72,10 @@ class Admin:
         """Return for how many seconds the daemon has been running."""
         return int(self._store.clock.monotonic() - self._about.started_monotonic)
 
+    def workers(self) -> list[WorkerStatus]:
+        """Return how the background tasks do."""
+        return self._about.workers()
+
     async def health(self) -> Health:
         """Return whether the daemon can do its work, and the part that fails if it cannot; never raises."""
         checks = {"database": await self._check_database(), "workers": self._check_workers()}
@@ -98,7 +102,7 @@ class Admin:
         return Check(status="ok")
 
     def _check_workers(self) -> Check:
-        failed = [worker.name for worker in self._about.workers() if worker.last_error is not None]
+        failed = [worker.name for worker in self.workers() if worker.last_error is not None]
         if failed:
             return Check(status="failed", detail=f"failing: {', '.join(failed)}")
         return Check(status="ok")
@@ -124,7 +128,7 @@ class Admin:
         Raises:
             DaemonError: STORAGE_UNAVAILABLE.
         """
-        workers = self._about.workers()
+        workers = self.workers()
         return AdminStatus(
             status="degraded" if any(worker.last_error is not None for worker in workers) else "ok",
             version=self._about.version,

@@ -8,11 +8,14 @@ from daemon.domain.changes import Outcome, Rows, Scope
 from daemon.domain.constraints import allows, limits
 from daemon.domain.descent import PARENT_ENDED
 from daemon.domain.errors import (
+    AGENT_SUSPENDED,
     CONSTRAINT_VIOLATED,
     INVALID_TOKEN,
     RATE_LIMIT_EXCEEDED,
     SESSION_REVOKED,
+    SESSION_SUSPENDED,
     STORAGE_UNAVAILABLE,
+    TOKEN_EXPIRED,
     TOKEN_REUSED,
     TOKEN_ROTATED,
     DaemonError,
@@ -22,11 +25,24 @@ from daemon.domain.facts.sessions import ConstraintViolated
 from daemon.domain.status import check_alive, check_standing, check_usable, status
 from daemon.domain.tokens import token_hash
 from daemon.services.caller import Caller
+from daemon.services.results import Results
 from daemon.services.signing import Signing
 from daemon.settings import Security
 from daemon.stores.live import LiveSession
 from daemon.stores.protocol import Store
 
+_REFUSALS = (
+    INVALID_TOKEN,
+    SESSION_REVOKED,
+    TOKEN_EXPIRED,
+    TOKEN_ROTATED,
+    TOKEN_REUSED,
+    AGENT_SUSPENDED,
+    SESSION_SUSPENDED,
+    CONSTRAINT_VIOLATED,
+    RATE_LIMIT_EXCEEDED,
+    STORAGE_UNAVAILABLE,
+)
 _MINUTE = 60.0
 _REMEMBERED_BREACHES = 10_000
 
@@ -45,6 +61,7 @@ class SessionAuth:
         self._signing = signing
         self._settings = settings
         self._breaches: dict[tuple[str, str], tuple[float, int]] = {}
+        self.results = Results(*_REFUSALS)
 
     async def check(self, token: str, operation: str, request: Origin, *, renewing: bool = False) -> Caller:
         """Return the caller if the token may be used for this operation now; counts one request.
@@ -59,6 +76,15 @@ class SessionAuth:
             DaemonError: INVALID_TOKEN, SESSION_REVOKED, TOKEN_EXPIRED, TOKEN_ROTATED, TOKEN_REUSED, AGENT_SUSPENDED,
                 SESSION_SUSPENDED, CONSTRAINT_VIOLATED, RATE_LIMIT_EXCEEDED.
         """
+        try:
+            caller = await self._check(token, operation, request, renewing=renewing)
+        except DaemonError as refusal:
+            self.results.refused(refusal)
+            raise
+        self.results.granted()
+        return caller
+
+    async def _check(self, token: str, operation: str, request: Origin, *, renewing: bool) -> Caller:
         digest = token_hash(token)
         generation: int | None = None
         live = self._store.cached(digest) or await self._store.live_by_token(digest)

@@ -7,6 +7,7 @@ import msgspec
 
 from daemon.domain.lines import Line
 from daemon.domain.process_config import ProcessConfig
+from daemon.domain.states import State
 
 KILL_SECONDS = 5.0
 """How long a caller waits for the proof that nothing is left of what he ended."""
@@ -38,6 +39,22 @@ class TreeUsage(msgspec.Struct, frozen=True):
     processes: int = 0
     rss: int = 0
     cpu: float = 0.0
+
+
+class ProcessCounts(msgspec.Struct, frozen=True):
+    """What is known, without looking at the system, of all processes of this machine's sessions together.
+
+    Args:
+        states: sessions by state, of those whose process is not known to be over.
+        running: sessions whose process runs.
+        processes: of the system that their trees had when they were measured last.
+        rss: bytes that those took.
+    """
+
+    states: dict[State, int]
+    running: int
+    processes: int
+    rss: int
 
 
 class OutputReader(Protocol):
@@ -78,6 +95,10 @@ class Running(Protocol):
 
     async def usage(self) -> dict[str, TreeUsage]:
         """Return what each session's tree takes, by session, for those that run."""
+        ...
+
+    def counts(self) -> ProcessCounts:
+        """Return what is known of all of them; never waits."""
         ...
 
     async def raw_output(self, session_id: str, stream: StreamName, offset: int, limit: int) -> bytes:

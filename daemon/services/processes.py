@@ -11,7 +11,7 @@ from daemon.domain.process_rows import Process
 from daemon.domain.process_views import KilledSession, RunningProcess, SentMessage
 from daemon.domain.requests import CreateSession, Message
 from daemon.domain.rows import Session
-from daemon.services.ports import KILL_SECONDS, OutputReader, Running, StreamName, TreeUsage
+from daemon.services.ports import KILL_SECONDS, OutputReader, ProcessCounts, Running, StreamName, TreeUsage
 from daemon.services.supervision import Supervision
 from daemon.stores.protocol import Store
 
@@ -87,6 +87,10 @@ class Processes:
             for session, process in reversed(found)
             if process.pid is not None and self._running.is_running(session.id)
         ]
+
+    def counts(self) -> ProcessCounts:
+        """Return how many processes there are on this machine, and what they took when they were measured last."""
+        return self._running.counts()
 
     async def read(self, session_id: str, stream: StreamName, offset: int, limit: int) -> bytes:
         """Return output as it was written.

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from daemon.crypto.sealing import NONCE_BYTES, seal, unseal
@@ -10,9 +12,11 @@ from daemon.domain.changes import Scope
 from daemon.domain.errors import (
     RENEWAL_CONFLICT,
     RENEWAL_LIMIT_REACHED,
+    RENEWAL_TOO_EARLY,
     SESSION_ABSOLUTE_LIFETIME_EXCEEDED,
     SESSION_NOT_FOUND,
     SESSION_RENEWAL_MISMATCH,
+    STORAGE_UNAVAILABLE,
     DaemonError,
 )
 from daemon.domain.events import SYSTEM, Origin
@@ -22,10 +26,20 @@ from daemon.domain.tokens import token_hash
 from daemon.domain.views import RenewedSession, RotatedSession
 from daemon.services.caller import Caller
 from daemon.services.ports import TokenFiles
+from daemon.services.results import Results
 from daemon.services.signing import Signing
 from daemon.services.staging import Staging
 from daemon.settings import Security
 from daemon.stores.protocol import Store
+
+_REFUSALS = (
+    RENEWAL_TOO_EARLY,
+    RENEWAL_LIMIT_REACHED,
+    SESSION_ABSOLUTE_LIFETIME_EXCEEDED,
+    SESSION_RENEWAL_MISMATCH,
+    RENEWAL_CONFLICT,
+    STORAGE_UNAVAILABLE,
+)
 
 
 class Tokens:
@@ -45,6 +59,7 @@ class Tokens:
         self._settings = settings
         self._files = files
         self._staging = staging
+        self.renewals = Results(*_REFUSALS)
 
     async def rotate(self, session_id: str, origin: Origin) -> RotatedSession:
         """Replace the session's token on the owner's wish.
@@ -90,17 +105,28 @@ class Tokens:
                 RENEWAL_TOO_EARLY, RENEWAL_CONFLICT, and what the session check raises.
         """
         session = caller.live.session
-        if session.id != session_id:
-            raise DaemonError(SESSION_RENEWAL_MISMATCH)
-        if caller.previous:
-            return await self._lost_answer(caller)
 
         async def attempt(mint: Mint) -> RenewedSession:
             return await self._renew(caller.live.session, caller.token, mint, origin)
 
-        if session.supervised:
-            return await self._staging.run(session_id, self._renewed, attempt)
-        return await attempt(await self._mint())
+        with self._counted():
+            if session.id != session_id:
+                raise DaemonError(SESSION_RENEWAL_MISMATCH)
+            if caller.previous:
+                return await self._lost_answer(caller)
+            if session.supervised:
+                return await self._staging.run(session_id, self._renewed, attempt)
+            return await attempt(await self._mint())
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count how a renewal ends."""
+        try:
+            yield
+        except DaemonError as refusal:
+            self.renewals.refused(refusal)
+            raise
+        self.renewals.granted()
 
     async def renew_supervised(self, session: Session) -> RenewedSession:
         """Renew the token of a session's process in its stead, by the same guards.
@@ -114,7 +140,8 @@ class Tokens:
         async def attempt(mint: Mint) -> RenewedSession:
             return await self._renew(session, previous, mint, SYSTEM)
 
-        return await self._staging.run(session.id, self._renewed, attempt)
+        with self._counted():
+            return await self._staging.run(session.id, self._renewed, attempt)
 
     async def _renewed(self, session_id: str) -> Session | None:
         """Return the session as it will be after a renewal at this moment."""

@@ -7,7 +7,7 @@ from weakref import WeakValueDictionary
 from daemon.domain.clock import Clock
 from daemon.domain.errors import DaemonError
 from daemon.domain.rows import Agent, Session
-from daemon.stores.live import LiveAgent, LiveSession
+from daemon.stores.live import CacheUse, LiveAgent, LiveSession
 
 FLUSH_CHUNK = 1000
 """Sessions whose activity is stored in one unit, so that others need not wait long."""
@@ -37,6 +37,8 @@ class SessionCache:
         self._commits = 0
         self._touched: dict[str, int] = {}
         self._all_touched = 0
+        self._hits = 0
+        self._misses = 0
 
     def __len__(self) -> int:
         return len(self._by_token)
@@ -47,12 +49,23 @@ class SessionCache:
         if live is None:
             return None
         self._by_token[token_hash] = live
-        return None if live.doubtful else live
+        if live.doubtful:
+            return None
+        self._hits += 1
+        return live
 
     def by_id(self, session_id: str) -> LiveSession | None:
         """Return the session with this id."""
         live = self._by_id.get(session_id)
         return None if live is None or live.doubtful else live
+
+    def missed(self) -> None:
+        """Note that a session has to be read."""
+        self._misses += 1
+
+    def use(self) -> CacheUse:
+        """Return what it did since it was made."""
+        return CacheUse(len(self), self._hits, self._misses)
 
     def count(self, live: LiveSession, now: int, generation: int) -> None:
         """Count one request, to be stored later; one of a child counts for all that are above it."""

@@ -74,6 +74,20 @@ class LiveAgent(msgspec.Struct, weakref=True):
     stale: bool = False
 
 
+class CacheUse(msgspec.Struct, frozen=True):
+    """What the sessions in memory were good for, since the start.
+
+    Args:
+        sessions: that are there now.
+        hits: tokens that were found there.
+        misses: sessions that had to be read.
+    """
+
+    sessions: int
+    hits: int
+    misses: int
+
+
 class SealedAnswer(msgspec.Struct, frozen=True):
     """What a holder of the previous token may read: the last renewal's answer, sealed under that token."""
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from daemon.domain.census import Census
 from daemon.domain.changes import Decide, Scope
 from daemon.domain.clock import Clock
 from daemon.domain.events import Event, Origin
@@ -25,7 +26,8 @@ from daemon.domain.rows import (
     Verifier,
 )
 from daemon.domain.views import Backlog, ChainHead, EngineStatus, ProviderCount
-from daemon.stores.live import LiveSession, SealedAnswer
+from daemon.stores.commits import Commits
+from daemon.stores.live import CacheUse, LiveSession, SealedAnswer
 from daemon.stores.terms import BackupFile, Chore, Elsewhere, Telling
 
 T = TypeVar("T")
@@ -38,6 +40,8 @@ class Store(Protocol):
     """
 
     clock: Clock
+    commits: Commits
+    """What its writer has done since the start."""
 
     @property
     def locked(self) -> bool:
@@ -235,6 +239,14 @@ class Store(Protocol):
 
     async def agent_count(self) -> int:
         """Return the number of agents that are not terminated."""
+        ...
+
+    async def census(self) -> Census:
+        """Return how many rows there are of what is counted; a look at every session that is kept."""
+        ...
+
+    def cache_use(self) -> CacheUse:
+        """Return what the memory in front of the session table did; never waits."""
         ...
 
     async def status(self) -> EngineStatus:

@@ -1,7 +1,7 @@
 """The limits of running processes: time, idleness, memory, processor, output, number of processes."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -165,6 +165,15 @@ class Limits:
         if elapsed >= self._house.grace.processor:
             self._measured[session_id] = _Measured(now, usage.cpu_seconds, usage, cpu)
         return TreeUsage(usage.processes, usage.rss_bytes, cpu)
+
+    def taken(self, session_ids: Collection[str]) -> tree.Usage:
+        """Return what the trees of sessions together took when they were measured last, within `ALL_SECONDS`."""
+        found = [self._measured[key].usage for key in session_ids if key in self._measured]
+        return tree.Usage(
+            processes=sum(usage.processes for usage in found),
+            rss_bytes=sum(usage.rss_bytes for usage in found),
+            cpu_seconds=sum(usage.cpu_seconds for usage in found),
+        )
 
     def _broken(self, one: SessionProcess) -> str | None:
         """Return the limit that a tree is over."""

@@ -1,6 +1,7 @@
 """The supervisor: one `SessionProcess` for each session whose process may run, and what others ask of them."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from daemon.domain.facts.agents import AgentActivated, AgentSuspended, AgentTerm
 from daemon.domain.facts.daemon import KillSwitchActivated
 from daemon.domain.facts.sessions import SessionCreated
 from daemon.domain.process_config import ProcessConfig
-from daemon.services.ports import Proof, StreamName, TreeUsage
+from daemon.services.ports import ProcessCounts, Proof, StreamName, TreeUsage
 from daemon.supervision import workspace
 from daemon.supervision.house import House
 from daemon.supervision.limits import Limits
@@ -175,6 +176,13 @@ class Supervisor:
     async def usage(self) -> dict[str, TreeUsage]:
         """Return what each session's tree takes."""
         return await self._limits.measure(list(self._minded.values()))
+
+    def counts(self) -> ProcessCounts:
+        """Return what is known of all processes; never waits."""
+        states = Counter(one.row.session.state for one in self._minded.values() if one.row is not None)
+        running = [key for key, one in self._minded.items() if one.live is not None and not one.live.exited.done()]
+        taken = self._limits.taken(running)
+        return ProcessCounts(states, len(running), taken.processes, taken.rss_bytes)
 
     async def raw_output(self, session_id: str, stream: StreamName, offset: int, limit: int) -> bytes:
         """Return output as it was written."""

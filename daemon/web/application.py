@@ -1,5 +1,7 @@
 """The Litestar app: one router for each group of routes, each with its guard."""
 
+from typing import Any
+
 from litestar import Litestar, Router
 from litestar.middleware import DefineMiddleware
 
@@ -38,15 +40,16 @@ _OWNER = [
 ]
 
 
-def make_app(rates: SessionRates) -> Litestar:
+def make_app(rates: SessionRates, *, metrics: bool = False) -> Litestar:
     """Return the app.
 
     Args:
         rates: counts the requests of each session and verifier.
+        metrics: whether there is a route for them; without, its path is unknown like any other.
     """
     return Litestar(
         route_handlers=[
-            Router("/", route_handlers=public.HANDLERS, opt={"group": "public"}),
+            Router("/", route_handlers=_public(metrics=metrics), opt={"group": "public"}),
             Router("/", route_handlers=reject.HANDLERS, opt={"group": "link"}),
             Router("/", route_handlers=_OWNER, middleware=[OwnerGuard], opt={"group": "owner"}),
             Router(
@@ -73,3 +76,12 @@ def make_app(rates: SessionRates) -> Litestar:
         openapi_config=None,
         logging_config=None,
     )
+
+
+def _public(*, metrics: bool) -> list[Any]:
+    if not metrics:
+        return public.HANDLERS
+    # Imported here: prometheus_client takes 15 ms of the start and 1.3 MiB, and most do without metrics.
+    from daemon.web.routes.metrics import handlers  # noqa: PLC0415
+
+    return [*public.HANDLERS, *handlers()]

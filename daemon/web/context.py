@@ -17,6 +17,7 @@ from daemon.services.channels import Channels
 from daemon.services.conversations import Conversations
 from daemon.services.delegation import Delegation
 from daemon.services.kill_switch import KillSwitch
+from daemon.services.measures import Measures
 from daemon.services.notifications import Notifications
 from daemon.services.oauth import OAuth
 from daemon.services.owner import OwnerAuth
@@ -25,6 +26,7 @@ from daemon.services.sessions import Sessions
 from daemon.services.summary import DailySummary
 from daemon.services.tokens import Tokens
 from daemon.services.verifiers import Verifiers
+from daemon.web.meter import RequestMeter
 from daemon.web.streams import Streams
 
 _KEY = "daemon"
@@ -52,6 +54,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     oauth: OAuth
     summary: DailySummary
     streams: Streams
+    measures: Measures
+    meter: RequestMeter
     stop: Callable[[str], None]
 
 

@@ -45,6 +45,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         html: whether the answer is a page for people.
         streams: whether the answer is a stream of Server-Sent Events, each with an `answer` as its data.
         lines: whether the answer is such a stream of lines, or plain text.
+        metrics: whether the answer is metrics, for Prometheus.
     """
 
     summary: str
@@ -60,6 +61,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     html: bool = False
     streams: bool = False
     lines: bool = False
+    metrics: bool = False
 
     def __deepcopy__(self, _memo: object) -> "Operation":
         """Return this one, which nobody changes: Litestar copies every route, and would take longer for this alone."""

@@ -14,6 +14,7 @@ from daemon.log import Log
 from daemon.web.context import RequestContext, attach
 from daemon.web.hosts import HostPolicy
 from daemon.web.limits import LINK_PATH, MAX_BODY, RateWindow, accepts, is_routable, limited_body
+from daemon.web.meter import RequestMeter
 from daemon.web.problems import problem_for
 
 Scope = MutableMapping[str, Any]
@@ -42,7 +43,7 @@ _WATCHED = frozenset(
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _CLIENTS: dict[bytes, Literal["cli", "run"]] = {b"cli": "cli", b"run": "run"}
 _CONVERSATIONS = "/v1/conversations/"
-_OWNER_PATHS = ("/v1/agents", "/v1/sessions", "/v1/owner", "/v1/admin", "/health")
+_OWNER_PATHS = ("/v1/agents", "/v1/sessions", "/v1/owner", "/v1/admin", "/health", "/metrics")
 
 _OPEN_WHILE_LOCKED = frozenset(
     f"/v1/admin/{name}" for name in ("kill-switch", "recover", "shutdown", "backup", "password")
@@ -68,6 +69,7 @@ class Envelope:
         hosts: which Host and Origin headers are ours.
         global_rpm: requests a minute, owner routes not counted; 0 is no limit.
         locked: whether the kill switch is on.
+        meter: counts the requests, if anybody does.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Envelope:
         hosts: HostPolicy,
         global_rpm: int,
         locked: Callable[[], bool] = lambda: False,
+        meter: RequestMeter | None = None,
     ) -> None:
         self._app = app
         self._services = services
@@ -87,6 +90,7 @@ class Envelope:
         self._clock = clock
         self._hosts = hosts
         self._locked = locked
+        self._meter = meter
         self.rate = RateWindow(global_rpm)
         self.in_flight = 0
         self._stopping = False
@@ -197,6 +201,9 @@ class Envelope:
             self._idle.set()
         if about.cause is not None:
             self._log.failure("request.failed", about.cause, request_id=about.request_id)
+        seconds = self._clock.monotonic() - started
+        if self._meter is not None:
+            self._meter.count(scope, status, seconds)
         self._log.emit(
             "http.request",
             request_id=about.request_id,
@@ -205,7 +212,7 @@ class Envelope:
             method=scope["method"],
             route=scope.get("path_template"),
             status=status or None,
-            durationMs=round((self._clock.monotonic() - started) * 1000, 3),
+            durationMs=round(seconds * 1000, 3),
             actor=about.actor,
         )
 
@@ -226,7 +233,7 @@ def _is_owners(method: str, path: str) -> bool:
 
 
 def _is_open_while_locked(method: str, path: str) -> bool:
-    """Return whether a route answers while the kill switch is on: health, what the owner looks at, the way back."""
+    """Return whether a route answers while the kill switch is on: health, metrics, what owners read, the way back."""
     if method == "GET":
         return path.startswith(_OWNER_PATHS)
     return method == "POST" and path in _OPEN_WHILE_LOCKED

@@ -19,6 +19,8 @@ EVENT_STREAM = b"text/event-stream"
 PLAIN_TEXT = b"text/plain"
 FORM = "application/x-www-form-urlencoded"
 """The media type of forms (WHATWG URL, section 5)."""
+METRICS_PATH = "/metrics"
+"""Where the metrics are, if there are any."""
 EVENT_STREAM_PATHS = frozenset(("/v1/owner/events", "/v1/session/events"))
 _OUTPUT = re.compile(r"/v1/sessions/[^/]+/output")
 """What is answered as such, and what may be."""
@@ -113,9 +115,10 @@ def is_routable(raw_path: bytes) -> bool:
 def accepts(accept: bytes, path: str) -> bool:
     """Return whether an Accept header takes what a path answers: JSON, or an event stream or a page where there is one.
 
-    The pages of `/reject/` are for browsers of all kinds and for programs that show previews: they take any header.
+    The pages of `/reject/` are for browsers of all kinds and for programs that show previews, and metrics are answered
+    in plain text if none of their formats is asked for, as those who scrape them expect: they take any header.
     """
-    if accepts_json(accept) or path.startswith(LINK_PATH):
+    if accepts_json(accept) or path.startswith(LINK_PATH) or path.rstrip("/") == METRICS_PATH:
         return True
     path = path.rstrip("/")
     if _OUTPUT.fullmatch(path):

@@ -128,7 +128,7 @@ def build(app: Litestar) -> dict[str, Any]:
 def _operation(path: str, handler: HTTPRouteHandler, types: set[Any]) -> dict[str, Any]:
     described: Operation = handler.opt["describes"]
     group: Group = handler.opt["group"]
-    if described.answer is not None and not (described.html or described.lines):
+    if described.answer is not None and not (described.html or described.lines or described.metrics):
         types.add(described.answer)
     made: dict[str, Any] = {
         "operationId": handler.handler_name,
@@ -199,6 +199,8 @@ def _content(described: Operation) -> dict[str, Any]:
         return {"text/html": {"schema": {"type": "string"}, "example": "<!doctype html>…"}}
     if described.lines:
         return _LINES
+    if described.metrics:
+        return _METRICS
     return _stream_content(described) if described.streams else _json_content(described)
 
 
@@ -212,6 +214,14 @@ _LINES: dict[str, Any] = {
         "example": 'id: 27\nevent: json\ndata: {"type":"system","a":"b"}\n\n',
     },
     PLAIN_TEXT.decode(): {"schema": {"type": "string"}, "example": "the bytes as they were written"},
+}
+
+_METRICS: dict[str, Any] = {
+    media_type: {"schema": {"type": "string"}, "example": "# TYPE daemon_kill_switch_on gauge\n" + rest}
+    for media_type, rest in {
+        PLAIN_TEXT.decode(): "daemon_kill_switch_on 0.0\n",
+        "application/openmetrics-text": "daemon_kill_switch_on 0.0\n# EOF\n",
+    }.items()
 }
 
 

@@ -16,6 +16,7 @@ from daemon.domain.errors import DaemonError, ErrorKind
 from daemon.log import Log
 from daemon.web.envelope import SECURITY_HEADERS, new_request_id
 from daemon.web.limits import BROKEN, TRANSPORT
+from daemon.web.meter import RequestMeter
 from daemon.web.problems import render
 
 PEER = "daemon.peer"
@@ -62,14 +63,24 @@ class Protocol(HttpToolsProtocol):
         limits: what it may take.
         log: for the `http.request` line of a request that never reaches the app.
         on_refused: called when the connection is one too many.
+        meter: counts what never reaches the app, if anybody does.
         uvicorn: the arguments that uvicorn passes.
     """
 
-    def __init__(self, *, limits: Limits, log: Log, on_refused: Callable[[], None], **uvicorn: Any) -> None:
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        log: Log,
+        on_refused: Callable[[], None],
+        meter: RequestMeter | None = None,
+        **uvicorn: Any,
+    ) -> None:
         super().__init__(**uvicorn)
         self._limits = limits
         self._log = log
         self._on_refused = on_refused
+        self._meter = meter
         self._peer: Peer | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._in_head = False
@@ -239,6 +250,8 @@ class Protocol(HttpToolsProtocol):
         lines = b"".join(b"%s: %s\r\n" % header for header in headers)
         self.transport.write(STATUS_LINE[problem.status] + lines + b"\r\n" + problem.body)
         self.transport.close()
+        if self._meter is not None:
+            self._meter.count_malformed(problem.status)
         self._log.emit(
             "http.request",
             request_id=request_id,

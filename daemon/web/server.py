@@ -15,6 +15,7 @@ import msgspec
 import uvicorn
 
 from daemon.log import Log
+from daemon.web.meter import RequestMeter
 from daemon.web.protocol import Limits, Protocol
 
 BACKLOG = 2_048
@@ -136,15 +137,24 @@ class Server:
         log: for requests that never reach the app.
         drain_seconds: how long requests in progress may take after `begin_shutdown`.
         limits: what a connection may take.
+        meter: counts requests that never reach the app, if anybody does.
     """
 
-    def __init__(self, app: Any, *, log: Log, drain_seconds: int = 30, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        app: Any,
+        *,
+        log: Log,
+        drain_seconds: int = 30,
+        limits: Limits | None = None,
+        meter: RequestMeter | None = None,
+    ) -> None:
         limits = _within_descriptors(limits or Limits())
         self._log = log
         self._limits = limits
         self._refused = 0
         self._reported = float("-inf")
-        protocol: Any = partial(Protocol, limits=limits, log=log, on_refused=self._on_refused)
+        protocol: Any = partial(Protocol, limits=limits, log=log, on_refused=self._on_refused, meter=meter)
         config = uvicorn.Config(
             app,
             http=protocol,

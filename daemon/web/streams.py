@@ -149,6 +149,11 @@ class Streams:
         for stream in self._open:
             stream.end(SHUTTING_DOWN)
 
+    def open_by_reader(self) -> dict[str, int]:
+        """Return how many streams are open, those of the owner and those of sessions."""
+        owners = sum(one.group is None for one in self._open)
+        return {"owner": owners, "session": len(self._open) - owners}
+
     def kept(self) -> int:
         """Return the bytes of events that are in memory."""
         return sum(ring.bytes for ring in self._rings.values())

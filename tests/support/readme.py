@@ -9,6 +9,7 @@ from daemon.domain.facts import kinds
 from daemon.domain.levels import LEVELS
 from daemon.domain.notifications import EVENTS, actions_of
 from daemon.notify.catalogue import BUTTONS
+from daemon.web import families
 from daemon.web.application import make_app
 from daemon.web.middleware.rate import SessionRates
 from daemon.web.openapi import build
@@ -28,7 +29,7 @@ def errors() -> str:
 
 def routes() -> str:
     """Return the routes as a table."""
-    paths = build(make_app(SessionRates(0, DomainClock(lambda: 0.0, lambda: 0.0))))["paths"]
+    paths = build(make_app(SessionRates(0, DomainClock(lambda: 0.0, lambda: 0.0)), metrics=True))["paths"]
     rows = ["| route | guarded by | what it does |", "|---|---|---|"]
     guards = {
         "public": "–",
@@ -63,6 +64,7 @@ TABLES = {
     "errors": errors,
     "config": config.table,
     "log": log_events.table,
+    "metrics": families.table,
 }
 
 

@@ -54,7 +54,8 @@ def test_every_code_of_the_catalogue_is_documented_on_some_route() -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    live = LiveDaemon(tmp_path_factory.mktemp("schema") / "home", DAEMON_SECURITY_MAX_SESSIONS_PER_AGENT="1000")
+    settings = {"DAEMON_SECURITY_MAX_SESSIONS_PER_AGENT": "1000", "DAEMON_SERVER_METRICS": "true"}
+    live = LiveDaemon(tmp_path_factory.mktemp("schema") / "home", **settings)
     yield live
     live.stop()
 

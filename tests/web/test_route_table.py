@@ -15,7 +15,7 @@ from daemon.web.openapi import build
 from tests.support.live import PASSWORD, LiveDaemon
 from tests.support.oauth import Service
 
-APP = make_app(SessionRates(0, DomainClock(lambda: 0.0, lambda: 0.0)))
+APP = make_app(SessionRates(0, DomainClock(lambda: 0.0, lambda: 0.0)), metrics=True)
 DOCUMENT = build(APP)
 ROUTES = [
     (method, route.path_format.replace(":str", ""), handler)
@@ -71,7 +71,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    live = LiveDaemon(tmp_path_factory.mktemp("routes") / "home")
+    live = LiveDaemon(tmp_path_factory.mktemp("routes") / "home", DAEMON_SERVER_METRICS="true")
     yield World(live)
     live.stop()
 

@@ -70,6 +70,8 @@ class PostgresStore(Reads):
         watch.on_message = self._messages_wait
         watch.on_elsewhere = self._changed_elsewhere
         self.touch = cache.count
+        self.cache_use = cache.use
+        self.commits = self._writer.commits
         self.leads = watch.leads
         self.follow = watch.announcer.follow
         self.chores = watch.chores
@@ -148,6 +150,7 @@ class PostgresStore(Reads):
 
     async def _load_live(self, read: Callable[[Connection], Awaitable[sessions.Live | None]]) -> LiveSession | None:
         """Read a session and its agent into the cache; again if a commit overtook the reading."""
+        self._cache.missed()
         while True:
             since, switches = self._cache.begin_load(), self._watch.switches()
             ids: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from daemon.domain.census import Census
 from daemon.domain.clock import Clock
 from daemon.domain.events import Event
 from daemon.domain.filters import AttemptFilter, ConversationFilter, EventFilter
@@ -24,6 +25,7 @@ from daemon.stores.live import SealedAnswer
 from daemon.stores.postgres import (
     agents,
     answers,
+    census,
     conversations,
     events,
     notifications,
@@ -33,6 +35,9 @@ from daemon.stores.postgres import (
     verifiers,
 )
 from daemon.stores.postgres.connection import Pool
+
+CENSUS_TIMEOUT = 5.0
+"""Seconds: whoever asks for it waits longer than an agent does."""
 
 
 class Reads:
@@ -133,3 +138,8 @@ class Reads:
     async def agent_count(self) -> int:
         """Return the number of agents that are not terminated."""
         return await self._pool.run(agents.count)
+
+    async def census(self) -> Census:
+        """Return how many rows there are of what is counted; it may take its time, for it looks at every session."""
+        now = self.clock.now()
+        return await self._pool.run(lambda raw: census.take(raw, now), seconds=CENSUS_TIMEOUT)

@@ -92,19 +92,19 @@ _ALIVE = "revoked_at IS NULL AND expired_at IS NULL AND expires_at > {now}"
 _IDLE_OVER = (
     "idle_timeout IS NOT NULL AND greatest(last_activity, created_at) + idle_timeout * interval '1 second' <= {now}"
 )
-_ACTIVE = f"{_ALIVE} AND NOT ({_IDLE_OVER})"
+ACTIVE = f"{_ALIVE} AND NOT ({_IDLE_OVER})"
 _UNMARKED = "revoked_at IS NULL AND expired_at IS NULL"
 
 # Sessions of status ACTIVE by agent, but for those that it made itself; and by what they are below: their parent, and
 # the top of their tree.
 _COUNT_BY = {
     column: f"SELECT {column}, count(*) FROM sessions WHERE {column} = ANY($1::text[])"  # noqa: S608
-    f" {condition} AND {_ACTIVE.format(now='$2')} GROUP BY {column}"
+    f" {condition} AND {ACTIVE.format(now='$2')} GROUP BY {column}"
     for column, condition in {"agent_id": "AND parent_id IS NULL", "parent_id": "", "root_id": ""}.items()
 }
 
 # Sessions of status ACTIVE.
-_COUNT = f"SELECT count(*) FROM sessions WHERE {_ACTIVE.format(now='$1')}"  # noqa: S608
+_COUNT = f"SELECT count(*) FROM sessions WHERE {ACTIVE.format(now='$1')}"  # noqa: S608
 
 # Other daemons store at least every second what was used, and their clocks differ by less than a minute: what seems
 # idle, or to come from the future, must do so by more than that.
@@ -135,8 +135,8 @@ _STATUS = {
     None: "revoked_at IS NULL AND $1::timestamptz IS NOT NULL",
     "all": "$1::timestamptz IS NOT NULL",
     "REVOKED": "revoked_at IS NOT NULL AND $1::timestamptz IS NOT NULL",
-    "ACTIVE": _ACTIVE.format(now="$1"),
-    "EXPIRED": f"revoked_at IS NULL AND NOT ({_ACTIVE.format(now='$1')})",
+    "ACTIVE": ACTIVE.format(now="$1"),
+    "EXPIRED": f"revoked_at IS NULL AND NOT ({ACTIVE.format(now='$1')})",
 }
 
 

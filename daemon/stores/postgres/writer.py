@@ -10,6 +10,7 @@ import asyncpg
 from daemon.domain.clock import Clock
 from daemon.domain.errors import DaemonError
 from daemon.domain.events import Event
+from daemon.stores.commits import Commits
 from daemon.stores.postgres.changes import is_broad
 from daemon.stores.postgres.connection import ANSWER_TIMEOUT, ERRORS, Connection, Pool, unavailable
 from daemon.stores.postgres.transaction import Change, Transaction
@@ -111,6 +112,7 @@ class Writer:
         self._queue: list[Unit[Any]] = []
         self._task: asyncio.Task[None] | None = None
         self.telling = Telling()
+        self.commits = Commits()
         self.failure: BaseException | None = None
         """What kept the last batch from being committed; None after one that was."""
 
@@ -156,7 +158,7 @@ class Writer:
 
     async def _commit(self, batch: list[Unit[Any]]) -> None:
         """Run a batch; if it fails without having been committed, each unit alone, so that none harms another."""
-        attempt = _Attempt()
+        attempt, started = _Attempt(), self._clock.monotonic()
         try:
             tx, results = await self._transact(batch, attempt)
         except Exception as error:  # noqa: BLE001 - whatever it was, every waiter must hear of it
@@ -166,6 +168,7 @@ class Writer:
                 return
             self._fail(batch, error, attempt)
             return
+        self.commits.note(len(batch), self._clock.monotonic() - started)
         self.failure = None
         for unit, result in zip(batch, results, strict=True):
             if unit.committed is not None and not isinstance(result, Exception):
@@ -180,6 +183,7 @@ class Writer:
     def _fail(self, batch: list[Unit[Any]], error: Exception, attempt: _Attempt) -> None:
         cause = error.__cause__ if isinstance(error, DaemonError) and error.__cause__ else error
         self.failure = cause
+        self.commits.failed += 1
         self._failed(cause, attempt.committing)
         if _is_silence(error):  # who waited meanwhile has waited long enough
             batch, self._queue = [*batch, *self._queue], []

@@ -79,6 +79,8 @@ class SQLiteStore(Reads):
         self._checkpoint_seconds = checkpoint_seconds
         self.cached = cache.by_token
         self.touch = cache.count
+        self.cache_use = cache.use
+        self.commits = writer.commits
 
     async def change(self, scope: Scope, decide: Decide[T], origin: Origin) -> T:
         """Run one change in the next batch."""
@@ -124,6 +126,7 @@ class SQLiteStore(Reads):
         self, read: Callable[[sqlite3.Connection], tuple[Session, Agent] | None]
     ) -> LiveSession | None:
         """Read a session and its agent into the cache; again if a commit overtook the reading."""
+        self._cache.missed()
         while True:
             since = self._cache.begin_load()
             ids: tuple[str, ...] = ()

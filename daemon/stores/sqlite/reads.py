@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from daemon.domain.census import Census
 from daemon.domain.clock import Clock
 from daemon.domain.events import Event
 from daemon.domain.filters import AttemptFilter, ConversationFilter, EventFilter
@@ -25,6 +26,7 @@ from daemon.stores.live import SealedAnswer
 from daemon.stores.sqlite import (
     agents,
     answers,
+    census,
     conversations,
     events,
     notifications,
@@ -135,3 +137,8 @@ class Reads:
     async def agent_count(self) -> int:
         """Return the number of agents that are not terminated."""
         return await self._readers.run(agents.count)
+
+    async def census(self) -> Census:
+        """Return how many rows there are of what is counted."""
+        now = self.clock.now()
+        return await self._readers.run(lambda raw: census.take(raw, now))

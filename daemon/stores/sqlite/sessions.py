@@ -76,15 +76,15 @@ _ADD_ACTIVITY = (
 
 _ALIVE = "revoked_at IS NULL AND expired_at IS NULL AND expires_at > :now"
 _IDLE_OVER = "idle_timeout IS NOT NULL AND max(coalesce(last_activity, 0), created_at) + idle_timeout <= :now"
-_ACTIVE = f"{_ALIVE} AND NOT ({_IDLE_OVER})"
+ACTIVE = f"{_ALIVE} AND NOT ({_IDLE_OVER})"
 _UNMARKED = "revoked_at IS NULL AND expired_at IS NULL"
 
 # Sessions of status ACTIVE of one agent, but for those that it made itself.
-_COUNT_OF_AGENT = f"SELECT count(*) FROM sessions WHERE agent_id = :agent AND parent_id IS NULL AND {_ACTIVE}"  # noqa: S608
+_COUNT_OF_AGENT = f"SELECT count(*) FROM sessions WHERE agent_id = :agent AND parent_id IS NULL AND {ACTIVE}"  # noqa: S608
 
 # Sessions of status ACTIVE right below one, and anywhere below the top of a tree.
-_COUNT_CHILDREN = f"SELECT count(*) FROM sessions WHERE parent_id = :above AND {_ACTIVE}"  # noqa: S608
-_COUNT_RELATIVES = f"SELECT count(*) FROM sessions WHERE root_id = :above AND {_ACTIVE}"  # noqa: S608
+_COUNT_CHILDREN = f"SELECT count(*) FROM sessions WHERE parent_id = :above AND {ACTIVE}"  # noqa: S608
+_COUNT_RELATIVES = f"SELECT count(*) FROM sessions WHERE root_id = :above AND {ACTIVE}"  # noqa: S608
 
 # Sessions of status ACTIVE: two counts that an index answers alone, instead of one that visits every row.
 _COUNT_ALIVE = f"SELECT count(*) FROM sessions WHERE {_ALIVE}"  # noqa: S608
@@ -113,8 +113,8 @@ _STATUS = {
     None: "revoked_at IS NULL",
     "all": "1",
     "REVOKED": "revoked_at IS NOT NULL",
-    "ACTIVE": _ACTIVE,
-    "EXPIRED": f"revoked_at IS NULL AND NOT ({_ACTIVE})",
+    "ACTIVE": ACTIVE,
+    "EXPIRED": f"revoked_at IS NULL AND NOT ({ACTIVE})",
 }
 
 

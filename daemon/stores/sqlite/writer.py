@@ -12,6 +12,7 @@ from daemon.domain.events import Event
 from daemon.domain.rows import Channel
 from daemon.domain.views import ChainHead
 from daemon.stores.chain import Chain
+from daemon.stores.commits import Commits
 from daemon.stores.sqlite import events
 from daemon.stores.sqlite.connection import Connection, unavailable
 
@@ -97,6 +98,7 @@ class Writer:
         self._queue: list[Unit[Any]] = []
         self._task: asyncio.Task[None] | None = None
         self.head = head
+        self.commits = Commits()
         self.failure: Exception | None = None
         """What the last failed commit raised; None after one that succeeded."""
 
@@ -125,12 +127,13 @@ class Writer:
             self._task = None
 
     async def _commit(self, batch: list[Unit[Any]]) -> None:
-        now, head = self._clock.now(), self.head
+        now, head, started = self._clock.now(), self.head, self._clock.monotonic()
         try:
             done = await self._connection.run(lambda raw: run_batch(raw, batch, now, head))
         except Exception as error:  # noqa: BLE001 - whatever it was, every waiter must hear of it
             await self._fail(batch, error)
             return
+        self.commits.note(len(batch), self._clock.monotonic() - started)
         self.failure = None
         self.head = done.head
         for unit, result in zip(batch, done.results, strict=True):
@@ -145,6 +148,7 @@ class Writer:
 
     async def _fail(self, batch: list[Unit[Any]], error: Exception) -> None:
         self.failure = error
+        self.commits.failed += 1
         answer = unavailable(error) if isinstance(error, sqlite3.Error) else error
         self._lost(error)
         with contextlib.suppress(sqlite3.Error):  # else the next batch fails likewise, and reads the head again
