@@ -1,4 +1,4 @@
-"""Who runs in a home: the lock that keeps a second daemon out, the pid file and `daemon.json`."""
+"""Who runs in a home: the lock that keeps a second daemon out, and the files that say who holds it."""
 
 import errno
 import fcntl
@@ -7,15 +7,12 @@ import stat
 import struct
 import sys
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
-from msgspec import Meta
 
 from daemon.home import Home, HomeError
+from daemon.run_info import RunInfo, read_info
 
-_READ_LIMIT = 65_536
-_PID_LIMIT = 2**31 - 1
 _LOCK_ATTEMPTS = 100
 _FLOCK_LINUX = struct.Struct("hhqqi4x")  # l_type, l_whence, l_start, l_len, l_pid (fcntl(2))
 _FLOCK_DARWIN = struct.Struct("qqihh")  # l_start, l_len, l_pid, l_type, l_whence (<sys/fcntl.h>)
@@ -34,16 +31,6 @@ class AlreadyRunning(Exception):  # noqa: N818 (what the CLI tells the owner, no
     def __init__(self, pid: int) -> None:
         super().__init__(f"The daemon is already running (pid {pid})")
         self.pid = pid
-
-
-class RunInfo(msgspec.Struct, frozen=True, rename="camel"):
-    """What `daemon.json` says of a running daemon; `started_at` is in Unix seconds."""
-
-    pid: Annotated[int, Meta(ge=1, le=_PID_LIMIT)]
-    started_at: int
-    url: str
-    socket: str | None
-    version: str
 
 
 class HomeLock:
@@ -159,20 +146,6 @@ def lock_holder(home: Home) -> int | None:
         os.close(fd)
 
 
-def read_pid(home: Home) -> int | None:
-    """Return the pid file's number; None where it is missing or says nothing. Only the lock proves that it is true."""
-    text = _read(home.pid_file).strip()
-    return int(text) if text.isdigit() and len(text) <= 10 and 1 <= int(text) <= _PID_LIMIT else None
-
-
-def read_info(home: Home) -> RunInfo | None:
-    """Return `daemon.json`; None where it is missing or says nothing. Only the lock proves that it is true."""
-    try:
-        return msgspec.json.decode(_read(home.json_file), type=RunInfo)
-    except (ValueError, RecursionError):
-        return None
-
-
 def write_private(path: Path, data: bytes) -> None:
     """Replace a file of the home atomically, 0600 whatever it was. The caller holds the home's lock.
 
@@ -194,14 +167,6 @@ def write_private(path: Path, data: bytes) -> None:
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f"{path.name}.tmp")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(_READ_LIMIT)
-    except OSError:
-        return b""
 
 
 def _removed(path: Path, *, socket: bool) -> bool:

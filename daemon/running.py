@@ -14,10 +14,10 @@ from daemon.domain.clock import DomainClock
 from daemon.domain.errors import DaemonError
 from daemon.domain.facts.daemon import ConfigReloaded, DaemonStarted, DaemonStopped
 from daemon.home import Home, HomeError
-from daemon.lock import RunInfo
 from daemon.log import Log
 from daemon.opening import Opening
 from daemon.parts import Parts
+from daemon.run_info import RunInfo
 from daemon.services.ports import KILL_SECONDS
 from daemon.startup import EXIT_CONFIG, StartError, log_again, notify
 from daemon.stores.conversation_store import ConversationStore

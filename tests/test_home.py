@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daemon.home import SOCKET_PATH_LIMIT, Home, HomeError
-from daemon.lock import AlreadyRunning, HomeLock, RunInfo, lock_holder, read_info, read_pid, write_private
+from daemon.lock import AlreadyRunning, HomeLock, lock_holder, write_private
+from daemon.run_info import RunInfo, read_info, read_pid
 
 ROOT = Path(__file__).parent.parent
 TAKE_LOCK = """
@@ -482,7 +483,7 @@ def test_any_bytes_in_the_pid_file_are_a_pid_or_none(home: Home, content: bytes)
 def test_a_crash_leaves_pid_json_and_socket_which_the_next_start_removes(home: Home) -> None:
     crashed = TAKE_LOCK + (
         "import os, socket\n"
-        "from daemon.lock import RunInfo\n"
+        "from daemon.run_info import RunInfo\n"
         "home = Home(Path(sys.argv[1]))\n"
         "socket.socket(socket.AF_UNIX).bind(str(home.socket_path))\n"
         "lock.announce(RunInfo(os.getpid(), 1, 'u', str(home.socket_path), 'v'))\n"

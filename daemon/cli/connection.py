@@ -11,7 +11,8 @@ from daemon.cli import base
 from daemon.cli.failure import Failure, NotRunning, Passing
 from daemon.cli.output import one_line
 from daemon.home import Home, HomeError
-from daemon.lock import lock_holder, read_info
+from daemon.lock import lock_holder
+from daemon.run_info import read_info
 
 
 class Address(msgspec.Struct, frozen=True):

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from daemon.cli.failure import ALREADY_RUNNING, Failure
 from daemon.home import Home
-from daemon.lock import AlreadyRunning, read_info
+from daemon.lock import AlreadyRunning
+from daemon.run_info import read_info
 
 
 def already(home: Home, pid: int) -> Failure:

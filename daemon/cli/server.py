@@ -25,7 +25,8 @@ from daemon.cli.output import note
 from daemon.cli.parameters import DURATION
 from daemon.config import SECRET_VARIABLES, Loaded
 from daemon.home import Home
-from daemon.lock import AlreadyRunning, lock_holder, read_info
+from daemon.lock import AlreadyRunning, lock_holder
+from daemon.run_info import read_info
 
 F = TypeVar("F", bound=Callable[..., Any])
 

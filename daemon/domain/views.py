@@ -7,7 +7,7 @@ import msgspec
 from daemon.domain.process_views import ProcessView
 from daemon.domain.rows import AgentStatus, Chain, CreatedBy, Network
 from daemon.domain.states import State
-from daemon.domain.view import View
+from daemon.domain.view import SecretView, View
 
 Status = Literal["ACTIVE", "EXPIRED", "REVOKED"]
 LockState = Literal["NORMAL", "ACTIVATED", "RECOVERING"]
@@ -88,7 +88,7 @@ class OwnSession(SessionDetail):
     remaining_renewals: int
 
 
-class CreatedSession(View):
+class CreatedSession(SecretView):
     """A new session; the token is shown this once."""
 
     id: str
@@ -128,7 +128,7 @@ class RevokedSession(View):
     message: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class RotatedSession(View):
+class RotatedSession(SecretView):
     """A session's new token, shown this once."""
 
     id: str
@@ -143,7 +143,7 @@ class ExtendedSession(View):
     expires_at: int
 
 
-class RenewedSession(View):
+class RenewedSession(SecretView):
     """The next generation of a session's token."""
 
     id: str
@@ -155,7 +155,7 @@ class RenewedSession(View):
     last_renewed_at: int
 
 
-class Ticket(View):
+class Ticket(SecretView):
     """An owner ticket, shown this once."""
 
     ticket: str

@@ -12,9 +12,9 @@ import msgspec
 
 from daemon.addresses import masked
 from daemon.home import HomeError
-from daemon.lock import read_info
 from daemon.log_events import log_files
 from daemon.maintenance.findings import Finding, Patient, failed, ok, warning
+from daemon.run_info import read_info
 
 FREE_WARNING = 100 << 20
 FREE_FAILED = 10 << 20

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from daemon.home import HomeError
-from daemon.lock import read_info, read_pid
 from daemon.maintenance.findings import Finding, Patient, failed, ok, warning
+from daemon.run_info import read_info, read_pid
 
 _ANSWER_SECONDS = 5.0
 _LIMIT = 65_536

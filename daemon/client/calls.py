@@ -1,0 +1,188 @@
+"""The routes of agents as calls: what is sent, and how the answer is read."""
+
+import urllib.parse
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from daemon.client.effects import Reply
+from daemon.client.errors import ClientError, Problem, StrangeAnswer
+from daemon.domain.conversation_views import BoundConversation, ConversationView, TouchedView
+from daemon.domain.views import OwnSession, PublishedEvent, RenewedSession, RevokedSession
+
+T = TypeVar("T")
+
+PAGE = 200
+"""Items that one page of a list has at most."""
+_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+"""Methods that may be repeated after a lost answer (RFC 9110, section 9.2.2)."""
+
+
+class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """One request of an agent.
+
+    Args:
+        method: the HTTP method.
+        target: path and query, quoted.
+        body: sent as JSON; None is no body.
+        read: makes the result of an answer.
+    """
+
+    method: str
+    target: str
+    read: Callable[[Reply], T]
+    body: bytes | None = None
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether doing it twice is as good as doing it once."""
+        return self.method in _IDEMPOTENT
+
+
+def _reader(kind: type[T]) -> Callable[[Reply], T]:
+    decoder = msgspec.json.Decoder(kind)
+
+    def read(reply: Reply) -> T:
+        try:
+            return decoder.decode(reply.body)
+        except (ValueError, RecursionError):
+            raise _strange(reply) from None
+
+    return read
+
+
+def _strange(reply: Reply) -> StrangeAnswer:
+    return StrangeAnswer(f"What answers at {reply.where} is not this daemon, or not this version")
+
+
+def problem(reply: Reply) -> Problem:
+    """Return what an answer says that is a refusal.
+
+    Raises:
+        StrangeAnswer: it is none of this daemon's.
+    """
+    try:
+        read = msgspec.json.decode(reply.body, type=Problem)
+    except (ValueError, RecursionError):
+        raise _strange(reply) from None
+    text = reply.headers.get("retry-after", "")
+    return msgspec.structs.replace(read, retry_after=float(text) if text.isdecimal() else None)
+
+
+_own = _reader(OwnSession)
+_renewed = _reader(RenewedSession)
+_revoked = _reader(RevokedSession)
+_published = _reader(PublishedEvent)
+_bound = _reader(BoundConversation)
+_conversation = _reader(ConversationView)
+_conversations = _reader(list[ConversationView])
+_touched = _reader(TouchedView)
+
+
+def whoami() -> Call[OwnSession]:
+    """Show the session."""
+    return Call(method="GET", target="/v1/session", read=_own)
+
+
+def renew(session_id: str) -> Call[RenewedSession]:
+    """Exchange the token for the next one."""
+    return Call(method="PUT", target=f"/v1/sessions/{session_id}/renew", read=_renewed)
+
+
+def end() -> Call[RevokedSession]:
+    """End the session."""
+    return Call(method="DELETE", target="/v1/session", read=_revoked)
+
+
+def publish(
+    kind: str, reference_id: str | None, title: str | None, details: Mapping[str, Any] | None
+) -> Call[PublishedEvent]:
+    """Tell the owner something."""
+    fields = {"type": kind, "referenceId": reference_id, "title": title, "details": details}
+    return Call(method="POST", target="/v1/session/events", body=_sent(fields), read=_published)
+
+
+def bind(conversation_id: str, provider: str, model: str, external_id: str | None) -> Call[BoundConversation]:
+    """Bind a conversation, or find what it is bound to."""
+    fields = {"provider": provider, "model": model, "externalId": external_id}
+    return Call(method="PUT", target=_of(conversation_id), body=_sent(fields), read=_bound)
+
+
+def conversation(conversation_id: str) -> Call[ConversationView]:
+    """Show a conversation."""
+    return Call(method="GET", target=_of(conversation_id), read=_conversation)
+
+
+def conversations(limit: int) -> Call[list[ConversationView]]:
+    """List the agent's conversations: the first page of them."""
+    return Call(method="GET", target=f"/v1/conversations?limit={limit}", read=_conversations)
+
+
+def touch(conversation_id: str) -> Call[TouchedView]:
+    """Keep a conversation."""
+    return Call(method="POST", target=f"{_of(conversation_id)}/touch", read=_touched)
+
+
+def delete_conversation(conversation_id: str) -> Call[None]:
+    """Delete a conversation."""
+    return Call(method="DELETE", target=_of(conversation_id), read=lambda _reply: None)
+
+
+def rebind(
+    conversation_id: str, expected: tuple[str, str], provider: str, model: str, reason: str
+) -> Call[ConversationView]:
+    """Bind a conversation to another provider or model, if it is bound as expected."""
+    fields = {
+        "expected": {"provider": expected[0], "model": expected[1]},
+        "provider": provider,
+        "model": model,
+        "reason": reason,
+    }
+    return Call(method="POST", target=f"{_of(conversation_id)}/rebind", body=_sent(fields), read=_conversation)
+
+
+def anything(method: str, path: str, body: object) -> Call[Any]:
+    """Ask for any other route.
+
+    Raises:
+        ClientError: the path is none: a whole URL would carry the token elsewhere.
+    """
+    if not path.startswith("/"):
+        raise ClientError("The path must begin with /")
+    return Call(method=method.upper(), target=path, body=None if body is None else _encoded(body), read=_any)
+
+
+def following(call: Call[T], reply: Reply) -> Call[T] | None:
+    """Return the call of the next page that an answer links to (RFC 8288); None where it is the last one."""
+    for part in reply.headers.get("link", "").split(","):
+        address, _, parameters = part.strip().partition(">")
+        if address.startswith("</") and 'rel="next"' in parameters:
+            return msgspec.structs.replace(call, target=address[1:])
+    return None
+
+
+def _any(reply: Reply) -> Any:
+    if not reply.body:
+        return None
+    try:
+        return msgspec.json.decode(reply.body)
+    except (ValueError, RecursionError):
+        raise _strange(reply) from None
+
+
+def _of(conversation_id: str) -> str:
+    quoted = urllib.parse.quote(conversation_id, safe="")
+    # A path segment of dots alone would be taken for a step up (RFC 3986, section 5.2.4).
+    return f"/v1/conversations/{quoted.replace('.', '%2E') if quoted in {'.', '..'} else quoted}"
+
+
+def _sent(fields: dict[str, Any]) -> bytes:
+    return _encoded({name: value for name, value in fields.items() if value is not None})
+
+
+def _encoded(body: object) -> bytes:
+    try:
+        return msgspec.json.encode(body)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ClientError(f"This cannot be sent as JSON: {error}") from None

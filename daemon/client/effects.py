@@ -1,0 +1,68 @@
+"""What the core of the client asks of whoever drives it: it decides, and neither waits nor sends itself."""
+
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Send a request and return its `Reply`; raise NotSent or Lost where there is none.
+
+    Args:
+        method: the HTTP method.
+        target: path and query, quoted.
+        body: JSON; None is no body.
+        token: of the session.
+        timeout: seconds that the daemon may stay silent.
+    """
+
+    method: str
+    target: str
+    body: bytes | None
+    token: str
+    timeout: float
+
+    def __repr__(self) -> str:
+        """Return it without the token."""
+        return f"Send({self.method} {self.target})"
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """Wait for this many seconds, or until the session has changed."""
+
+    seconds: float
+
+
+class Work(msgspec.Struct, frozen=True):
+    """Call this, which may wait for a disk."""
+
+    do: Callable[[], object]
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """An answer; header names are in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    where: str
+
+    def __repr__(self) -> str:
+        """Return it without the body, which may hold a token."""
+        return f"Reply({self.status})"
+
+
+class NotSent(Exception):  # noqa: N818 (what happened, to be handled in the core)
+    """There was no connection: nothing has happened."""
+
+
+class Lost(Exception):  # noqa: N818 (what happened, to be handled in the core)
+    """The connection ended before the answer was there: something may have happened."""
+
+
+Effect = Send | Pause | Work
+Steps = Generator[Effect, Any, T]
+"""A part of the core: it yields effects, is sent what they return, and returns T."""
