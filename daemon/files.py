@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, 0600, and never in place of another."""
+"""Files that appear whole or not at all, 0600: new ones never in place of another, replaced ones never torn."""
 
 import contextlib
 import errno
@@ -14,6 +14,11 @@ PARTIAL = ".partial"
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
+def partial_of(target: Path) -> Path:
+    """Return where `partial` makes a file."""
+    return target.with_name(f".{target.name}{PARTIAL}")
+
+
 @contextlib.contextmanager
 def partial(target: Path) -> Iterator[Path]:
     """Yield an empty file beside `target`, to be filled and published; what is left of it goes at the end.
@@ -21,7 +26,7 @@ def partial(target: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be made.
     """
-    made = target.with_name(f".{target.name}{PARTIAL}")
+    made = partial_of(target)
     discard(made)
     os.close(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
@@ -48,6 +53,40 @@ def publish(made: Path, target: Path) -> None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
         made.replace(target)
     sync(target.parent)
+
+
+def reserve(made: Path, size: int) -> None:
+    """Take the room of a file that is still to be written, in bytes, so that it does not find the disk full.
+
+    Raises:
+        OSError: there is none.
+    """
+    _fill(made, b"\n" * size)
+
+
+def replace(made: Path, target: Path, data: bytes) -> None:
+    """Write a file that was being made and put it in the place of another: whole, and so that it survives a power cut.
+
+    Raises:
+        OSError: it cannot be stored; what was in its place is as it was.
+    """
+    _fill(made, data)
+    made.replace(target)
+    sync(target.parent)
+
+
+def write_private(target: Path, data: bytes) -> None:
+    """Replace a file, 0600 whatever it was; raises as `partial` and `replace`."""
+    with partial(target) as made:
+        replace(made, target, data)
+
+
+def _fill(made: Path, data: bytes) -> None:
+    with made.open("r+b") as file:
+        file.write(data)
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def copy_new(source: Path, target: Path) -> None:

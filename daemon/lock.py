@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from daemon import files
 from daemon.home import Home, HomeError
 from daemon.run_info import RunInfo, read_info
 
@@ -116,9 +117,9 @@ class HomeLock:
             # A crashed daemon may have had another runtime directory. In a copied home, though, daemon.json names a
             # socket of the original, which may well be in use.
             sockets.add(Path(info.socket))
-        files = [self._home.pid_file, self._home.json_file]
-        files += [_temporary(path) for path in files]
-        return [path for path in [*sorted(sockets), *files] if _removed(path, socket=path in sockets)]
+        ours = [self._home.pid_file, self._home.json_file]
+        ours += [files.partial_of(path) for path in ours]
+        return [path for path in [*sorted(sockets), *ours] if _removed(path, socket=path in sockets)]
 
     def _must_hold(self) -> None:
         if self._fd is None or _held.get(self._key) != os.getpid():
@@ -152,21 +153,10 @@ def write_private(path: Path, data: bytes) -> None:
     Raises:
         HomeError: the file cannot be written.
     """
-    temporary = _temporary(path)
     try:
-        temporary.unlink(missing_ok=True)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(fd)
-        temporary.replace(path)
+        files.write_private(path, data)
     except OSError as error:
         raise _unusable(path, error) from None
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f"{path.name}.tmp")
 
 
 def _removed(path: Path, *, socket: bool) -> bool:

@@ -505,7 +505,7 @@ def test_a_crash_leaves_pid_json_and_socket_which_the_next_start_removes(home: H
 
 
 def test_half_written_files_are_leftovers_too(home: Home, lock: HomeLock) -> None:
-    half = home.root / "daemon.json.tmp"
+    half = home.root / ".daemon.json.partial"
     half.write_text("{")
     assert lock.leftovers() == [half]
 
@@ -550,7 +550,7 @@ def test_a_private_file_replaces_what_was_there_and_follows_no_symlink(home: Hom
     target = home.root / "target"
     target.write_text("old")
     target.chmod(0o644)
-    for name in ("config.toml", "config.toml.tmp"):
+    for name in ("config.toml", ".config.toml.partial"):
         (home.root / name).symlink_to(target)
     write_private(home.config_file, b"new")
     assert not home.config_file.is_symlink()

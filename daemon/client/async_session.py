@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from daemon.client import calls
-from daemon.client.core import TIMEOUT, Core, Time
-from daemon.client.effects import Pause, Send, Steps, Work
+from daemon.client.core import Core, Time
+from daemon.client.effects import Credential, Pause, Send, Steps, Work
 from daemon.client.errors import ClientError
-from daemon.client.finding import Credential, Locate, StrPath, credential, locator
+from daemon.client.finding import TIMEOUT, Locate, StrPath, credential, locator
 from daemon.client.wire import AsyncWire
 from daemon.domain.conversation_views import BoundConversation, ConversationView, TouchedView
 from daemon.domain.views import OwnSession, PublishedEvent, RenewedSession, RevokedSession
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class AsyncSession:
-    """An agent's session, renewed in a task of its own, for one event loop; methods and errors are those of `Session`."""
+    """An agent's session, renewed in a task of its own, for one event loop; methods and errors as of `Session`."""
 
     def __init__(
         self, credential: Credential, locate: Locate, clock: Time | None = None, timeout: float = TIMEOUT
@@ -69,12 +69,12 @@ class AsyncSession:
     @property
     def id(self) -> str:
         """The session's id."""
-        return self._core.session_id()
+        return self._core.claims().sub
 
     @property
     def agent_id(self) -> str:
         """The id of the agent whose session it is."""
-        return self._core.agent_id()
+        return self._core.claims().agt
 
     async def whoami(self) -> OwnSession:
         """As `Session.whoami`."""
@@ -124,7 +124,7 @@ class AsyncSession:
 
     async def end(self) -> RevokedSession:
         """As `Session.end`."""
-        return await self._do(self._core.call(calls.end()))
+        return await self._do(self._core.end())
 
     async def request(self, method: str, path: str, json: object = None) -> Any:
         """As `Session.request`."""
@@ -132,8 +132,7 @@ class AsyncSession:
 
     async def close(self) -> None:
         """Stop renewing and end the connections; the session itself goes on."""
-        self._core.closed = True
-        self._wake()
+        self._core.close()
         if self._keeper is not None:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -143,7 +142,7 @@ class AsyncSession:
     def _keep(self) -> None:
         if self._pid != os.getpid():
             raise ClientError("A forked process needs a session of its own: open one in it")
-        if not self._core.closed and (self._keeper is None or self._keeper.done()):
+        if self._core.renews and (self._keeper is None or self._keeper.done()):
             self._keeper = asyncio.create_task(self._drive(self._core.keep()), name="renewal")
 
     def _wake(self) -> None:
@@ -190,4 +189,5 @@ async def _whole(do: Any) -> object:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
+        task.exception()
         raise

@@ -15,8 +15,8 @@ T = TypeVar("T")
 
 PAGE = 200
 """Items that one page of a list has at most."""
-_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
-"""Methods that may be repeated after a lost answer (RFC 9110, section 9.2.2)."""
+_REPEATABLE = frozenset({"GET", "HEAD", "PUT"})
+"""Methods that may be repeated after a lost answer (RFC 9110, section 9.2.2); a repeated DELETE says "not found"."""
 
 
 class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
@@ -27,17 +27,14 @@ class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         target: path and query, quoted.
         body: sent as JSON; None is no body.
         read: makes the result of an answer.
+        repeatable: whether doing it twice is as good as doing it once.
     """
 
     method: str
     target: str
     read: Callable[[Reply], T]
     body: bytes | None = None
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether doing it twice is as good as doing it once."""
-        return self.method in _IDEMPOTENT
+    repeatable: bool = True
 
 
 def _reader(kind: type[T]) -> Callable[[Reply], T]:
@@ -100,7 +97,7 @@ def publish(
 ) -> Call[PublishedEvent]:
     """Tell the owner something."""
     fields = {"type": kind, "referenceId": reference_id, "title": title, "details": details}
-    return Call(method="POST", target="/v1/session/events", body=_sent(fields), read=_published)
+    return Call(method="POST", target="/v1/session/events", body=_sent(fields), read=_published, repeatable=False)
 
 
 def bind(conversation_id: str, provider: str, model: str, external_id: str | None) -> Call[BoundConversation]:
@@ -121,12 +118,12 @@ def conversations(limit: int) -> Call[list[ConversationView]]:
 
 def touch(conversation_id: str) -> Call[TouchedView]:
     """Keep a conversation."""
-    return Call(method="POST", target=f"{_of(conversation_id)}/touch", read=_touched)
+    return Call(method="POST", target=f"{_of(conversation_id)}/touch", read=_touched, repeatable=False)
 
 
 def delete_conversation(conversation_id: str) -> Call[None]:
     """Delete a conversation."""
-    return Call(method="DELETE", target=_of(conversation_id), read=lambda _reply: None)
+    return Call(method="DELETE", target=_of(conversation_id), read=lambda _reply: None, repeatable=False)
 
 
 def rebind(
@@ -139,7 +136,8 @@ def rebind(
         "model": model,
         "reason": reason,
     }
-    return Call(method="POST", target=f"{_of(conversation_id)}/rebind", body=_sent(fields), read=_conversation)
+    target = f"{_of(conversation_id)}/rebind"
+    return Call(method="POST", target=target, body=_sent(fields), read=_conversation, repeatable=False)
 
 
 def anything(method: str, path: str, body: object) -> Call[Any]:
@@ -150,7 +148,8 @@ def anything(method: str, path: str, body: object) -> Call[Any]:
     """
     if not path.startswith("/"):
         raise ClientError("The path must begin with /")
-    return Call(method=method.upper(), target=path, body=None if body is None else _encoded(body), read=_any)
+    method, sent = method.upper(), None if body is None else _encoded(body)
+    return Call(method=method, target=path, body=sent, read=_any, repeatable=method in _REPEATABLE)
 
 
 def following(call: Call[T], reply: Reply) -> Call[T] | None:
@@ -160,6 +159,19 @@ def following(call: Call[T], reply: Reply) -> Call[T] | None:
         if address.startswith("</") and 'rel="next"' in parameters:
             return msgspec.structs.replace(call, target=address[1:])
     return None
+
+
+def as_renewed(own: OwnSession, token: str) -> RenewedSession:
+    """Return what a renewal was answered that another process has made."""
+    return RenewedSession(
+        id=own.id,
+        token=token,
+        expires_at=own.expires_at,
+        renewal_count=own.renewal_count,
+        max_renewals=own.max_renewals,
+        absolute_expires_at=own.absolute_expires_at,
+        last_renewed_at=own.last_renewed_at or own.created_at,
+    )
 
 
 def _any(reply: Reply) -> Any:

@@ -1,6 +1,7 @@
 """What a token says of itself, unverified: enough to plan with, since the daemon alone decides what it is worth."""
 
 import base64
+import re
 
 import msgspec
 
@@ -8,9 +9,11 @@ from daemon.client.errors import NoSession
 from daemon.domain.ids import is_id
 from daemon.domain.tokens import MAX_LENGTH, PREFIX
 
+_TOKEN = re.compile(rf"{PREFIX}[A-Za-z0-9_-]+\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+")
+
 
 class Claims(msgspec.Struct, frozen=True):
-    """The claims of a token that matter to its holder (RFC 7519): session, agent, generation, times in Unix seconds."""
+    """The claims that matter to a token's holder: session, agent, generation, and its end in Unix seconds."""
 
     sub: str
     agt: str
@@ -19,7 +22,7 @@ class Claims(msgspec.Struct, frozen=True):
 
 
 def claims(token: str, origin: str) -> Claims:
-    """Return what a token says.
+    """Return what a token says (a JWT, RFC 7519).
 
     Args:
         token: with its prefix.
@@ -28,11 +31,18 @@ def claims(token: str, origin: str) -> Claims:
     Raises:
         NoSession: it is no session token.
     """
-    try:
-        _, payload, _ = token.removeprefix(PREFIX).split(".")
-        said = msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)), type=Claims)
-    except (ValueError, RecursionError):
-        said = None
-    if said is None or len(token) > MAX_LENGTH or not token.startswith(PREFIX) or not is_id(said.sub):
+    said = _read(token)
+    if said is None or not is_id(said.sub):
         raise NoSession(f"What {origin} holds is no session token ({PREFIX}…)")
     return said
+
+
+def _read(token: str) -> Claims | None:
+    match = _TOKEN.fullmatch(token)
+    if match is None or len(token) > MAX_LENGTH:
+        return None
+    try:
+        payload = base64.urlsafe_b64decode(match[1] + "=" * (-len(match[1]) % 4))
+        return msgspec.json.decode(payload, type=Claims)
+    except (ValueError, RecursionError):
+        return None

@@ -14,25 +14,22 @@ import msgspec
 from daemon.client import calls
 from daemon.client.calls import Call
 from daemon.client.claims import Claims, claims
-from daemon.client.effects import Lost, NotSent, Pause, Reply, Send, Steps, Work
+from daemon.client.effects import Claim, Credential, Lost, NotSent, Pause, Reply, Send, Steps, Work
 from daemon.client.errors import (
     ApiError,
     ClientError,
-    Conflict,
-    Limited,
+    NoSession,
     OutcomeUnknown,
     Problem,
     RenewalsExhausted,
     SessionEnded,
     TokenReplaced,
     TooEarly,
-    Unavailable,
     Unreachable,
     refusal,
 )
-from daemon.client.finding import Credential
-from daemon.domain.errors import STORAGE_UNAVAILABLE
-from daemon.domain.views import OwnSession, RenewedSession
+from daemon.domain.errors import RATE_LIMIT_EXCEEDED, RENEWAL_CONFLICT, SHUTTING_DOWN, STORAGE_UNAVAILABLE
+from daemon.domain.views import RenewedSession, RevokedSession
 
 T = TypeVar("T")
 
@@ -40,35 +37,63 @@ DUE = 0.6
 """Part of the remaining time after which a session is renewed; the daemon admits it from a half on."""
 JITTER = 0.05
 """How far from that, so that many who read one file do not all come at once."""
-TIMEOUT = 30.0
-"""Seconds that a call may take, everything that is tried again included."""
 LONGEST_PAUSE = 60.0
 """Seconds: a machine that slept has another time of day, and another process may have renewed."""
+
 _ATTEMPT = 10.0
 """Seconds that the daemon may stay silent before an attempt is over."""
 _BACKOFF, _LONGEST_BACKOFF = 0.1, 30.0
 _CONTENDED = 0.02
+"""Seconds between looks at a token that another process renews."""
+_HANDED_OUT = 1.0
+"""Seconds in which a token that the owner has replaced may still come into its file."""
+
+_PASSING = frozenset({RATE_LIMIT_EXCEEDED.code, SHUTTING_DOWN.code})
+"""Refused before anything was looked at: any request may be sent again."""
+_UNCERTAIN = frozenset({STORAGE_UNAVAILABLE.code, RENEWAL_CONFLICT.code})
+"""A commit may have happened all the same: only what may be repeated is sent again."""
+
+_BY_AGENT = "ended_by_agent"
+"""Why a session was revoked that its agent has ended."""
+
 _log = logging.getLogger("daemon.client")
+_log.addHandler(logging.NullHandler())
 
 
 class Time(msgspec.Struct, frozen=True):
-    """Clocks: the time of day in Unix seconds, and one that only ever goes on."""
+    """Clocks: the time of day in Unix seconds, and one in seconds that only ever goes on."""
 
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
 
 
 class _Plan(msgspec.Struct):
-    """What is known of the token that is in use."""
+    """What is intended with the token that is in use.
+
+    `due` is a time of day in Unix seconds, `rests_until` is of the clock that only goes on.
+    """
 
     token: str
     claims: Claims
     due: float
-    ended: Problem | None = None
+    rests_until: float = 0.0
     failures: int = 0
+    ended: Problem | None = None
 
     def __repr__(self) -> str:
         return f"_Plan(generation={self.claims.gen}, due={self.due})"
+
+
+class _AgainError(Exception):
+    """The same request may be sent again.
+
+    Args:
+        failure: what to raise where there is no time for that.
+    """
+
+    def __init__(self, failure: ClientError) -> None:
+        super().__init__()
+        self.failure = failure
 
 
 class Core:
@@ -77,7 +102,7 @@ class Core:
     Args:
         credential: where its token is.
         clock: what time it is.
-        timeout: seconds that a call may take.
+        timeout: seconds that a call may take, everything that is tried again included.
         changed: called when something has happened that others may be waiting for.
     """
 
@@ -88,7 +113,12 @@ class Core:
         self._changed = changed
         self._plan: _Plan | None = None
         self._answer: RenewedSession | None = None
-        self.closed = False
+        self._closed = False
+
+    def close(self) -> None:
+        """Make no more calls, and renew no more."""
+        self._closed = True
+        self._changed()
 
     def token(self) -> str:
         """Return the current token.
@@ -98,30 +128,9 @@ class Core:
         """
         return self._look().token
 
-    def session_id(self) -> str:
-        """Return the session's id; raises as `token`."""
-        return self._look().claims.sub
-
-    def agent_id(self) -> str:
-        """Return the id of the session's agent; raises as `token`."""
-        return self._look().claims.agt
-
-    def ended(self) -> bool:
-        """Return whether the session is over for good; raises as `token`."""
-        return self._look().ended is not None
-
-    def _look(self) -> _Plan:
-        """Return the plan for the token as it is now: another process may have replaced it."""
-        token = self._credential.read()
-        plan = self._plan
-        if plan is None or plan.token != token:
-            said = claims(token, self._credential.origin)
-            self._plan = plan = _Plan(token, said, self._due(said.exp))
-        return plan
-
-    def _due(self, expires_at: int) -> float:
-        now = self._clock.now()
-        return now + max(0.0, expires_at - now) * random.uniform(DUE - JITTER, DUE + JITTER)  # noqa: S311 (no secret)
+    def claims(self) -> Claims:
+        """Return what the current token says; raises as `token`."""
+        return self._look().claims
 
     def call(self, call: Call[T]) -> Steps[T]:
         """Make a call; the token is renewed before where that is due.
@@ -135,7 +144,7 @@ class Core:
         return call.read(reply)
 
     def pages(self, call: Call[list[T]], limit: int | None) -> Steps[list[T]]:
-        """Make the call of a list and of all that follow, up to `limit` items; raises as `call`."""
+        """Make the call of a list and of what follows, up to `limit` items; raises as `call`."""
         found: list[T] = []
         following: Call[list[T]] | None = call
         while following is not None and (limit is None or len(found) < limit):
@@ -143,70 +152,6 @@ class Core:
             found += following.read(reply)
             following = calls.following(following, reply)
         return found[:limit]
-
-    def _reply(self, call: Call[Any]) -> Steps[Reply]:
-        deadline = self._clock.monotonic() + self._timeout
-        yield from self._renew_if_due(deadline)
-        attempt = 0
-        while True:
-            plan = self._usable()
-            try:
-                reply: Reply = yield self._send(call, plan.token, deadline)
-                if reply.status < 300:
-                    return reply
-                refused = self._refused(reply, plan)
-                if isinstance(refused, TokenReplaced):
-                    yield from self._catch_up(plan.token, deadline)
-                    continue
-                if not _may_repeat(call, refused):
-                    raise refused
-                failure: ClientError = refused
-            except NotSent as error:
-                failure = Unreachable(str(error))
-            except Lost as error:
-                if not call.repeatable:
-                    raise OutcomeUnknown(f"{error}; it may have been carried out") from None
-                failure = Unreachable(str(error))
-            attempt += 1
-            yield from self._rest(attempt, failure, deadline)
-
-    def _usable(self) -> _Plan:
-        if self.closed:
-            raise ClientError("The session is closed in this program")
-        plan = self._look()
-        if plan.ended is not None:
-            raise refusal(plan.ended)
-        return plan
-
-    def _send(self, call: Call[Any], token: str, deadline: float) -> Send:
-        left = max(0.1, deadline - self._clock.monotonic())
-        return Send(call.method, call.target, call.body, token, min(left, _ATTEMPT))
-
-    def _refused(self, reply: Reply, plan: _Plan) -> ApiError:
-        error = refusal(calls.problem(reply))
-        if isinstance(error, SessionEnded):
-            plan.ended = error.problem
-            self._changed()
-        return error
-
-    def _rest(self, attempt: int, failure: ClientError, deadline: float) -> Steps[None]:
-        """Wait before the next attempt; raise what went wrong where there is no time for one."""
-        asked = failure.retry_after if isinstance(failure, ApiError) else None
-        wait = _backoff(attempt) if asked is None else asked
-        if self._clock.monotonic() + wait >= deadline:
-            raise failure
-        yield Pause(wait)
-
-    def _catch_up(self, stale: str, deadline: float) -> Steps[None]:
-        """Find the successor of a token that was replaced: another process has it, or its answer was lost."""
-        attempt = 0
-        while self._usable().token == stale:
-            try:
-                yield from self._exchange(stale, deadline)
-            except TokenReplaced as error:
-                # By the owner: whoever is to hand out the new token may be about to write it.
-                attempt += 1
-                yield from self._rest(attempt, error, min(deadline, self._clock.monotonic() + 1.0 - 0.1 * attempt))
 
     def renew(self) -> Steps[RenewedSession]:
         """Renew now; who comes second gets what the first one was answered.
@@ -216,125 +161,228 @@ class Core:
             Unreachable: it did not answer in time; nothing is lost, since the same renewal can be asked for again.
             TokenFileError: the new token cannot be stored; the old one is kept.
         """
+        self._must_renew()
         before = self._usable().token
-        answer = yield from self._exchange(before, self._clock.monotonic() + self._timeout)
+        answer = yield from self._renewed(before, self._deadline())
         if answer is not None:
             return answer
-        if self._answer is not None and self._answer.token == self._look().token:
-            return self._answer
+        known, token = self._answer, self._look().token
+        if known is not None and known.token == token:
+            return known
         own = yield from self.call(calls.whoami())
-        return _as_renewed(own, self._look().token)
+        return calls.as_renewed(own, token)
 
-    def _renew_if_due(self, deadline: float) -> Steps[None]:
-        plan = self._usable()
-        if self._clock.now() >= plan.due:
-            yield from self._attempt(plan, deadline, wait=False)
-
-    def _attempt(self, plan: _Plan, deadline: float, *, wait: bool) -> Steps[None]:
-        """Renew; where that fails keep the token that there is, and plan the next attempt."""
+    def end(self) -> Steps[RevokedSession]:
+        """End the session; it is no error where it was ended so before. Raises as `call`."""
         try:
-            yield from self._exchange(plan.token, deadline, wait=wait)
-        except SessionEnded:
-            raise
-        except RenewalsExhausted as error:
-            # The owner may allow more.
-            plan.due = max(self._due(plan.claims.exp), self._clock.now() + LONGEST_PAUSE)
-            _log.warning("session %s: no renewal any more: %s", plan.claims.sub, error.code)
-        except TooEarly as error:
-            plan.due = self._clock.now() + (error.retry_after or 1.0)
-        except ClientError as error:
-            plan.failures += 1
-            asked = error.retry_after if isinstance(error, ApiError) else None
-            plan.due = self._clock.now() + (_backoff(plan.failures) if asked is None else asked)
-            _log.warning("session %s: not renewed, the token is kept: %s", plan.claims.sub, error)
+            return (yield from self.call(calls.end()))
+        except SessionEnded as error:
+            if error.details.get("reason") != _BY_AGENT:
+                raise
+            return RevokedSession(self._look().claims.sub, "REVOKED", int(self._clock.now()), error.detail)
 
     def keep(self) -> Steps[None]:
         """Renew whenever it is due, until the session is over or closed."""
-        while not self.closed:
+        unreadable = 0
+        while self._credential.may_renew and not self._closed:
             try:
-                plan = self._look()
-                if plan.ended is not None:
-                    return
-                wait = plan.due - self._clock.now()
-                if wait > 0:
+                plan = self._usable()
+                unreadable = 0
+                if (wait := self._wait(plan)) > 0:
                     yield Pause(min(wait, LONGEST_PAUSE))
-                    continue
-                yield from self._attempt(plan, self._clock.monotonic() + self._timeout, wait=True)
+                else:
+                    yield from self._renew_if_due()
             except SessionEnded as error:
                 _log.warning("the session is over: %s", error)
                 return
             except ClientError as error:  # the token file cannot be used for the moment
-                _log.warning("the token cannot be read: %s", error)
-                yield Pause(1.0)
+                if not unreadable:
+                    _log.warning("the token cannot be used: %s", error)
+                unreadable += 1
+                yield Pause(min(_backoff(unreadable), LONGEST_PAUSE))
 
-    def _exchange(self, stale: str, deadline: float, *, wait: bool = True) -> Steps[RenewedSession | None]:
-        """Renew the token in the place of `stale`; None if somebody else has done it, or is about to.
+    @property
+    def renews(self) -> bool:
+        """Whether there is something for `keep` to do."""
+        over = self._plan is not None and self._plan.ended is not None
+        return self._credential.may_renew and not self._closed and not over
+
+    def _must_renew(self) -> None:
+        if not self._credential.may_renew:
+            raise NoSession("A forked process cannot renew a token that is in no file; give it a token file")
+
+    def _deadline(self) -> float:
+        return self._clock.monotonic() + self._timeout
+
+    def _look(self) -> _Plan:
+        """Return the plan for the token as it is now: another process may have replaced it."""
+        token, plan = self._credential.read(), self._plan
+        if plan is None or plan.token != token:
+            said = claims(token, self._credential.origin)
+            self._plan = plan = _Plan(token, said, self._due(said.exp))
+        return plan
+
+    def _wait(self, plan: _Plan) -> float:
+        """Return for how many seconds nothing is to be tried."""
+        return max(plan.due - self._clock.now(), plan.rests_until - self._clock.monotonic())
+
+    def _due(self, expires_at: int) -> float:
+        now = self._clock.now()
+        return now + max(0.0, expires_at - now) * random.uniform(DUE - JITTER, DUE + JITTER)  # noqa: S311 (no secret)
+
+    def _usable(self) -> _Plan:
+        """Return the plan for a token that may be used for all that is known; raises what it may not be used for."""
+        if self._closed:
+            raise ClientError("This program has closed the session; open it again")
+        plan = self._look()
+        if plan.ended is not None:
+            raise refusal(plan.ended)
+        return plan
+
+    def _reply(self, call: Call[Any]) -> Steps[Reply]:
+        deadline, attempt = self._deadline(), 0
+        yield from self._renew_if_due()
+        while True:
+            plan = self._usable()
+            try:
+                return (yield from self._asked(call, plan, deadline))
+            except TokenReplaced as error:
+                yield from self._catch_up(plan.token, deadline, error)
+            except _AgainError as again:
+                attempt += 1
+                yield from self._rest(attempt, again.failure, deadline)
+
+    def _asked(self, call: Call[Any], plan: _Plan, deadline: float) -> Steps[Reply]:
+        """Send a request once.
+
+        Raises:
+            _AgainError: it may be sent again.
+            ApiError: it was refused.
+            OutcomeUnknown: it may have been carried out, and must not be repeated.
+        """
+        left = min(_ATTEMPT, max(0.1, deadline - self._clock.monotonic()))
+        try:
+            reply: Reply = yield Send(call.method, call.target, call.body, plan.token, left)
+        except NotSent as error:
+            raise _AgainError(Unreachable(str(error))) from None
+        except Lost as error:
+            if call.repeatable:
+                raise _AgainError(Unreachable(str(error))) from None
+            raise OutcomeUnknown(f"{error}; what was asked may have been done") from None
+        if reply.status < 300:
+            return reply
+        refused = refusal(calls.problem(reply))
+        if isinstance(refused, SessionEnded):
+            plan.ended = refused.problem
+            self._changed()
+        if refused.code in _PASSING or (call.repeatable and refused.code in _UNCERTAIN):
+            raise _AgainError(refused)
+        raise refused
+
+    def _rest(self, attempt: int, failure: ClientError, deadline: float) -> Steps[None]:
+        """Wait before the next attempt; raise what went wrong where there is no time for one."""
+        wait = _patience(attempt, failure)
+        until = self._clock.monotonic() + wait
+        if until >= deadline:
+            raise failure
+        while (left := until - self._clock.monotonic()) > 0:
+            yield Pause(left)
+            self._usable()  # who waits is told at once that the session is over
+
+    def _catch_up(self, stale: str, deadline: float, error: TokenReplaced) -> Steps[None]:
+        """Find the successor of a token that was replaced: another process has it, or its answer was lost."""
+        self._must_renew()
+        attempt, handed_out = 0, min(deadline, self._clock.monotonic() + _HANDED_OUT)
+        while self._usable().token == stale:
+            try:
+                yield from self._renewed(stale, deadline)
+            except (TokenReplaced, TooEarly) as refused:
+                # By the owner: what is to hand out the new token may be about to write it.
+                attempt += 1
+                yield from self._rest(attempt, refused, handed_out)
+        if self._clock.monotonic() >= deadline:
+            raise error
+
+    def _renew_if_due(self) -> Steps[None]:
+        """Try to renew once, if that is due; where it fails keep the token that there is, and plan the next attempt.
+
+        Raises:
+            SessionEnded: that was found.
+        """
+        plan = self._usable()
+        if self._wait(plan) > 0 or not self._credential.may_renew:
+            return
+        try:
+            claim = self._credential.claim()
+            if claim is None:
+                plan.rests_until = self._clock.monotonic() + _CONTENDED
+            else:
+                yield from self._exchange(claim, plan.token, self._deadline())
+        except SessionEnded:
+            raise
+        except _AgainError as again:
+            self._put_off(plan, again.failure)
+        except ClientError as error:
+            self._put_off(plan, error)
+
+    def _put_off(self, plan: _Plan, failure: ClientError) -> None:
+        now = self._clock.now()
+        if isinstance(failure, TooEarly):
+            plan.due = now + (failure.retry_after or 1.0)
+            return
+        if isinstance(failure, RenewalsExhausted):  # until the owner allows more
+            plan.due = max(self._due(plan.claims.exp), now + LONGEST_PAUSE)
+        else:
+            plan.failures += 1
+            plan.rests_until = self._clock.monotonic() + _patience(plan.failures, failure)
+        _log.warning("session %s: not renewed, the token is kept: %s", plan.claims.sub, failure)
+
+    def _renewed(self, stale: str, deadline: float) -> Steps[RenewedSession | None]:
+        """Renew, and try again until the deadline; None where somebody else has done it.
+
+        No lock is held while nothing is sent: a process that is stopped then must not keep others from renewing.
+        """
+        attempt = 0
+        while self._usable().token == stale:
+            try:
+                claim = self._credential.claim()
+                if claim is not None:
+                    return (yield from self._exchange(claim, stale, deadline))
+                if self._clock.monotonic() >= deadline:
+                    raise Unreachable("Another process renews the session, and takes too long")
+                yield Pause(_CONTENDED)
+            except _AgainError as again:
+                attempt += 1
+                yield from self._rest(attempt, again.failure, deadline)
+        return None
+
+    def _exchange(self, claim: Claim, stale: str, deadline: float) -> Steps[RenewedSession | None]:
+        """Renew once, unless somebody else was faster; the claim is released.
 
         The new token is stored before anybody uses it. So whatever ends this process between the two, the old one is
         still in its place and its successor unused, and the daemon answers the same renewal again.
         """
-        if not self._credential.may_renew:
-            raise ClientError("A forked process cannot renew a token that is in no file; use a token file")
-        attempt = 0
-        while (claim := self._credential.claim()) is None:
-            if not wait:
-                return None
-            attempt += 1
-            yield from self._rest(0, Unreachable("Another process renews, and takes too long"), deadline)
-            if self._usable().token != stale:
-                return None
         try:
             plan = self._usable()
             if plan.token != stale:
                 return None
             yield Work(claim.stage)
-            answer = yield from self._answered(plan, deadline)
+            call = calls.renew(plan.claims.sub)
+            answer = call.read((yield from self._asked(call, plan, deadline)))
             yield Work(lambda: claim.store(answer.token))
             self._answer = answer
             _log.info("session %s: renewed, %d of %d", answer.id, answer.renewal_count, answer.max_renewals)
+            return answer
         finally:
             claim.release()
             self._changed()
-        return answer
-
-    def _answered(self, plan: _Plan, deadline: float) -> Steps[RenewedSession]:
-        call, attempt = calls.renew(plan.claims.sub), 0
-        while True:
-            try:
-                reply: Reply = yield self._send(call, plan.token, deadline)
-                if reply.status < 300:
-                    return call.read(reply)
-                refused = self._refused(reply, plan)
-                if not _may_repeat(call, refused):
-                    raise refused
-                failure: ClientError = refused
-            except (NotSent, Lost) as error:
-                failure = Unreachable(str(error))
-            attempt += 1
-            yield from self._rest(attempt, failure, deadline)
 
 
-def _may_repeat(call: Call[Any], refused: ApiError) -> bool:
-    """Return whether the same request may be sent again: it was refused for the moment, and nothing was written."""
-    if not refused.retryable or not isinstance(refused, Limited | Unavailable | Conflict):
-        return False
-    # The outcome of a commit may be unknown to the daemon itself.
-    return call.repeatable or refused.code != STORAGE_UNAVAILABLE.code
+def _patience(attempt: int, failure: ClientError) -> float:
+    asked = failure.retry_after if isinstance(failure, ApiError) else None
+    return _backoff(attempt) if asked is None else asked
 
 
 def _backoff(attempt: int) -> float:
-    if attempt == 0:
-        return _CONTENDED
-    return min(_LONGEST_BACKOFF, _BACKOFF * 2.0 ** min(attempt - 1, 20)) * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
-
-
-def _as_renewed(own: OwnSession, token: str) -> RenewedSession:
-    return RenewedSession(
-        id=own.id,
-        token=token,
-        expires_at=own.expires_at,
-        renewal_count=own.renewal_count,
-        max_renewals=own.max_renewals,
-        absolute_expires_at=own.absolute_expires_at,
-        last_renewed_at=own.last_renewed_at or own.created_at,
-    )
+    longest = min(_LONGEST_BACKOFF, _BACKOFF * 2.0 ** min(attempt - 1, 20))
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)

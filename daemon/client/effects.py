@@ -1,11 +1,42 @@
-"""What the core of the client asks of whoever drives it: it decides, and neither waits nor sends itself."""
+"""What the core of the client needs: a credential, and somebody to send and wait for it, which it never does itself."""
 
 from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 T = TypeVar("T")
+
+
+class Claim(Protocol):
+    """The right to renew: one has it at a time."""
+
+    def stage(self) -> None:
+        """Prove that a new token can be stored; raises TokenFileError."""
+
+    def store(self, token: str) -> None:
+        """Put the new token in the place of the old one; raises TokenFileError."""
+
+    def release(self) -> None:
+        """Let others renew."""
+
+
+class Credential(Protocol):
+    """Where the token of a session is."""
+
+    @property
+    def origin(self) -> str:
+        """What to call it, in an error."""
+
+    @property
+    def may_renew(self) -> bool:
+        """Whether whoever else uses the token would find the next one."""
+
+    def read(self) -> str:
+        """Return the token; raises TokenFileError."""
+
+    def claim(self) -> Claim | None:
+        """Return the right to renew, or None while somebody else has it; raises TokenFileError."""
 
 
 class Send(msgspec.Struct, frozen=True):

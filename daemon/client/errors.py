@@ -41,8 +41,8 @@ class Problem(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     hint: str | None = None
     retryable: bool = False
     request_id: str | None = None
-    details: dict[str, Any] = {}
-    errors: list[dict[str, str]] = []
+    details: dict[str, Any] | None = None
+    errors: list[dict[str, str]] | None = None
     retry_after: float | None = None
 
 
@@ -74,9 +74,13 @@ class ApiError(ClientError):
         self.hint = problem.hint
         self.retryable = problem.retryable
         self.retry_after = problem.retry_after
-        self.details = problem.details
-        self.errors = problem.errors
+        self.details = problem.details or {}
+        self.errors = problem.errors or []
         self.request_id = problem.request_id
+
+    def __reduce__(self) -> tuple[type["ApiError"], tuple[Problem]]:
+        """Let a pool of processes hand it to the caller."""
+        return type(self), (self.problem,)
 
 
 class SessionEnded(ApiError):

@@ -7,8 +7,9 @@ from pathlib import Path
 import msgspec
 
 from daemon.addresses import is_origin
+from daemon.client.effects import Credential
 from daemon.client.errors import ClientError, NoSession, Unreachable
-from daemon.client.token_cell import TokenCell, cell
+from daemon.client.token_cell import cell
 from daemon.client.token_file import TokenFile
 from daemon.home import Home
 from daemon.run_info import read_info
@@ -17,8 +18,10 @@ TOKEN_FILE = "DAEMON_TOKEN_FILE"  # noqa: S105 (the name of a variable)
 TOKEN = "DAEMON_SESSION_TOKEN"  # noqa: S105 (the name of a variable)
 URL = "DAEMON_URL"
 
+TIMEOUT = 30.0
+"""Seconds that a call may take, unless it is told otherwise; everything that is tried again is included."""
+
 StrPath = str | os.PathLike[str]
-Credential = TokenFile | TokenCell
 
 
 class Address(msgspec.Struct, frozen=True):

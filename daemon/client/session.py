@@ -1,6 +1,7 @@
 """The client for threads."""
 
 import os
+import signal
 import threading
 from collections.abc import Mapping
 from types import TracebackType
@@ -8,9 +9,9 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from daemon.client import calls
-from daemon.client.core import TIMEOUT, Core, Time
-from daemon.client.effects import Pause, Send, Steps, Work
-from daemon.client.finding import Credential, Locate, StrPath, credential, locator
+from daemon.client.core import Core, Time
+from daemon.client.effects import Credential, Pause, Send, Steps, Work
+from daemon.client.finding import TIMEOUT, Locate, StrPath, credential, locator
 from daemon.client.wire import Wire
 from daemon.domain.conversation_views import BoundConversation, ConversationView, TouchedView
 from daemon.domain.views import OwnSession, PublishedEvent, RenewedSession, RevokedSession
@@ -87,12 +88,12 @@ class Session:
     @property
     def id(self) -> str:
         """The session's id."""
-        return self._core.session_id()
+        return self._core.claims().sub
 
     @property
     def agent_id(self) -> str:
         """The id of the agent whose session it is."""
-        return self._core.agent_id()
+        return self._core.claims().agt
 
     def whoami(self) -> OwnSession:
         """Show the session: its agent, its state, until when it lasts and when it may be renewed."""
@@ -159,8 +160,8 @@ class Session:
         self._do(self._core.call(calls.delete_conversation(conversation_id)))
 
     def end(self) -> RevokedSession:
-        """End the session, for good."""
-        return self._do(self._core.call(calls.end()))
+        """End the session, for good; that it was ended so already is no error."""
+        return self._do(self._core.end())
 
     def request(self, method: str, path: str, json: object = None) -> Any:
         """Ask for any other route of agents and return the answer's JSON; None where it has no body.
@@ -174,8 +175,7 @@ class Session:
 
     def close(self) -> None:
         """Stop renewing and end the connections; the session itself goes on."""
-        self._core.closed = True
-        self._wake()
+        self._core.close()
         if self._keeper is not None and self._keeper is not threading.current_thread():
             self._keeper.join(_CLOSING)
         self._wire.close()
@@ -187,10 +187,15 @@ class Session:
 
     def _keep(self) -> None:
         with self._condition:
-            if self._core.closed or (self._keeper is not None and self._keeper.is_alive()):
+            if not self._core.renews or (self._keeper is not None and self._keeper.is_alive()):
                 return
-            self._keeper = threading.Thread(target=self._drive, args=(self._core.keep(),), name="renewal", daemon=True)
+            self._keeper = threading.Thread(target=self._renew, name="renewal", daemon=True)
             self._keeper.start()
+
+    def _renew(self) -> None:
+        # Signals are for the main thread, which may be waiting for one.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        self._drive(self._core.keep())
 
     def _wake(self) -> None:
         with self._condition:

@@ -9,23 +9,23 @@ import stat
 import threading
 from pathlib import Path
 
+from daemon import files
 from daemon.client.errors import TokenFileError
 from daemon.domain.tokens import MAX_LENGTH
-from daemon.files import PARTIAL, discard, sync
 
 _ROOM = 2 * MAX_LENGTH
-"""Bytes that are on the disk before a renewal: what it answers must not find the disk full."""
+"""Bytes that are taken on the disk before a renewal, and the most that is read of a file."""
 
-_open_locks: set[int] = set()
+_locked: set[int] = set()
 _opening = threading.Lock()
 
 
 def _drop_locks_of_parent() -> None:
     """Close what a fork has copied, so that a lock ends with who holds it; to unlock would take it from the parent."""
-    for descriptor in _open_locks:
+    for descriptor in _locked:
         with contextlib.suppress(OSError):
             os.close(descriptor)
-    _open_locks.clear()
+    _locked.clear()
     _opening.release()
 
 
@@ -33,13 +33,20 @@ os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, a
 
 
 class FileClaim:
-    """The right to renew the token of a file, held by one thread of one process until it is released."""
+    """The right to renew the token of a file: one thread of one process has it, until it is released or that ends.
+
+    It is a lock of flock(2) on a file of its own: the file with the token is another one after each renewal.
+
+    Args:
+        path: of the token.
+        descriptor: of the locked file.
+    """
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
         self._descriptor = descriptor
-        self._pid = os.getpid()
-        self._made = path.with_name(f".{path.name}{PARTIAL}")
+        self._made: Path | None = None
+        self._room = contextlib.ExitStack()
 
     def stage(self) -> None:
         """Prove that a new token can be stored, before the old one is given away for it.
@@ -48,41 +55,28 @@ class FileClaim:
             TokenFileError: it cannot.
         """
         try:
-            discard(self._made)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            with os.fdopen(os.open(self._made, flags, 0o600), "wb") as file:
-                file.write(b"\n" * _ROOM)
-                file.flush()
-                os.fsync(file.fileno())
+            self._made = self._room.enter_context(files.partial(self._path))
+            files.reserve(self._made, _ROOM)
         except OSError as error:
             raise _unusable(self._path, "cannot be replaced", error) from None
 
     def store(self, token: str) -> None:
-        """Put the new token in the place of the old one: whole, and so that it survives a power cut.
+        """Put the new token in the place of the old one, in the room that was staged for it.
 
         Raises:
             TokenFileError: it cannot be stored; the old one is in its place.
         """
+        assert self._made is not None, "stage() comes first"  # noqa: S101 (an order of calls, not of input)
         try:
-            with self._made.open("r+b") as file:
-                file.write(f"{token}\n".encode())
-                file.truncate()
-            sync(self._made)
-            self._made.replace(self._path)
-            sync(self._path.parent)
+            files.replace(self._made, self._path, f"{token}\n".encode())
         except OSError as error:
             raise _unusable(self._path, "cannot be replaced", error) from None
 
     def release(self) -> None:
         """Let others renew."""
-        if os.getpid() != self._pid:
-            return
         with contextlib.suppress(OSError):
-            discard(self._made)
-        with _opening:
-            _open_locks.discard(self._descriptor)
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # also where a child between fork and exec has a copy
-            os.close(self._descriptor)
+            self._room.close()
+        _unlock(self._descriptor)
 
 
 class TokenFile:
@@ -104,28 +98,13 @@ class TokenFile:
         Raises:
             TokenFileError: there is none, or others could have read or put it.
         """
+        descriptor = _opened(self.path, os.O_RDONLY, "cannot be read")
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            raise _unusable(self.path, "cannot be read", error) from None
-        try:
-            self._check(os.fstat(descriptor))
             return os.read(descriptor, _ROOM).decode(errors="replace").strip()
         except OSError as error:
             raise _unusable(self.path, "cannot be read", error) from None
         finally:
             os.close(descriptor)
-
-    def _check(self, found: os.stat_result) -> None:
-        quoted = shlex.quote(str(self.path))
-        if not stat.S_ISREG(found.st_mode):
-            raise TokenFileError(f"The token file {self.path} is not a file")
-        if found.st_uid != os.geteuid():
-            raise TokenFileError(
-                f"The token file {self.path} belongs to another user; remove it, and ask the owner for a new session"
-            )
-        if found.st_mode & 0o077:
-            raise TokenFileError(f"Others can use the token file {self.path}; run: chmod 600 {quoted}")
 
     def claim(self) -> FileClaim | None:
         """Return the right to renew, or None while somebody else has it.
@@ -135,23 +114,55 @@ class TokenFile:
         """
         lock = self.path.with_name(f"{self.path.name}.lock")
         with _opening:
-            try:
-                descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            except OSError as error:
-                raise _unusable(lock, "cannot be locked", error) from None
-            _open_locks.add(descriptor)
+            descriptor = _opened(lock, os.O_RDWR | os.O_CREAT, "cannot be locked")
+            _locked.add(descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            with _opening:
-                _open_locks.discard(descriptor)
-                os.close(descriptor)
+            _unlock(descriptor)
             if error.errno in {errno.EAGAIN, errno.EACCES}:
                 return None
             raise _unusable(lock, "cannot be locked", error) from None
         return FileClaim(self.path, descriptor)
 
 
+def _opened(path: Path, flags: int, what: str) -> int:
+    """Open a file that is private to this user.
+
+    Raises:
+        TokenFileError: it is not, or cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        raise _unusable(path, what, error) from None
+    try:
+        _check(path, os.fstat(descriptor))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise TokenFileError(f"{path} is not a file")
+    if found.st_uid != os.geteuid():
+        raise TokenFileError(f"{path} belongs to another user; a token file and its lock must be your own")
+    if found.st_mode & 0o077:
+        raise TokenFileError(f"Others can use {path}; run: chmod 600 {shlex.quote(str(path))}")
+
+
+def _unlock(descriptor: int) -> None:
+    """Unlock and close: a child between fork and exec may have a copy, which must not keep the lock."""
+    with _opening:
+        if descriptor in _locked:  # else this is a child, and it has been closed at its fork
+            _locked.discard(descriptor)
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+            os.close(descriptor)
+
+
 def _unusable(path: Path, what: str, error: OSError) -> TokenFileError:
     reason = "it is a symbolic link" if error.errno in {errno.ELOOP, errno.EMLINK} else error.strerror
-    return TokenFileError(f"The token file {path} {what}: {reason}")
+    return TokenFileError(f"{path} {what}: {reason}")

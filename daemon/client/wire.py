@@ -1,6 +1,7 @@
 """HTTP to the daemon, with and without asyncio: the unix socket, or TCP."""
 
 import ssl
+import threading
 from typing import Any
 
 import httpx
@@ -59,11 +60,13 @@ class Wire:
     def __init__(self, locate: Locate) -> None:
         self._locate = locate
         self._open: tuple[Address, httpx.Client] | None = None
+        self._opening = threading.Lock()
 
     def send(self, send: Send) -> Reply:
         """Send a request; raises NotSent, Lost, or ClientError where it cannot be sent at all."""
         at = _found(self._locate)
-        client = self._client(at)
+        with self._opening:
+            client = self._client(at)
         try:
             response = client.request(
                 send.method, send.target, content=send.body, headers=_headers(send), timeout=_timeout(send)

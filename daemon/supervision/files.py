@@ -8,6 +8,7 @@ from pathlib import Path
 
 from daemon.domain.ids import is_id
 from daemon.domain.tokens import token_hash
+from daemon.files import write_private
 from daemon.services.ports import StreamName
 
 _TOKEN = "token"  # noqa: S105 (the name of a file)
@@ -45,7 +46,7 @@ class Files:
         known = _read(self.root / _ID)
         if known is None or not is_id(known):
             known = str(uuid.uuid4())
-            _write(self.root / _ID, known)
+            write_private(self.root / _ID, f"{known}\n".encode())
         return known
 
     def stage(self, session_id: str, token: str) -> None:
@@ -53,7 +54,7 @@ class Files:
         self._staged.add(session_id)
         for directory in (self.root, self.directory(session_id)):
             directory.mkdir(mode=0o700, exist_ok=True)
-        _write(self.directory(session_id) / _NEXT, token)
+        write_private(self.directory(session_id) / _NEXT, f"{token}\n".encode())
 
     def unstage(self, session_id: str) -> None:
         """Forget a token that was staged and has not become the current one, and a directory that had nothing else."""
@@ -104,13 +105,3 @@ def _read(path: Path) -> str | None:
             os.close(descriptor)
     except OSError:
         return None
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a whole private file at once: who reads it meanwhile sees the old one."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(f"{text}\n".encode())
-    temporary.replace(path)
