@@ -174,9 +174,10 @@ class AsyncSession:
         match effect:
             case Send():
                 return await self._wire.send(effect)
-            case Pause(seconds):
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), seconds)
+            case Pause(seconds, version):
+                if self._core.version == version:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._changed.wait(), seconds)
                 return None
             case Work(do):
                 return await _whole(do)

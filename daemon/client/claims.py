@@ -13,11 +13,12 @@ _TOKEN = re.compile(rf"{PREFIX}[A-Za-z0-9_-]+\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+"
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """The claims that matter to a token's holder: session, agent, generation, and its end in Unix seconds."""
+    """The claims that matter to a token's holder: session, agent, generation, and from when to when (Unix seconds)."""
 
     sub: str
     agt: str
     gen: int
+    iat: int
     exp: int
 
 

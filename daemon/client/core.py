@@ -34,7 +34,7 @@ from daemon.domain.views import RenewedSession, RevokedSession
 T = TypeVar("T")
 
 DUE = 0.6
-"""Part of the remaining time after which a session is renewed; the daemon admits it from a half on."""
+"""Part of the time that a token was made for after which it is renewed; the daemon admits it from a half on."""
 JITTER = 0.05
 """How far from that, so that many who read one file do not all come at once."""
 LONGEST_PAUSE = 60.0
@@ -42,7 +42,9 @@ LONGEST_PAUSE = 60.0
 
 _ATTEMPT = 10.0
 """Seconds that the daemon may stay silent before an attempt is over."""
-_BACKOFF, _LONGEST_BACKOFF = 0.1, 30.0
+_BACKOFF = 0.05
+"""Seconds before the second attempt at most; each further one waits twice as long, at a call up to a second."""
+_LONGEST_IN_CALL, _LONGEST_IN_BACKGROUND = 1.0, 10.0
 _CONTENDED = 0.02
 """Seconds between looks at a token that another process renews."""
 _HANDED_OUT = 1.0
@@ -78,6 +80,7 @@ class _Plan(msgspec.Struct):
     due: float
     rests_until: float = 0.0
     failures: int = 0
+    unanswered: bool = False
     ended: Problem | None = None
 
     def __repr__(self) -> str:
@@ -104,6 +107,9 @@ class Core:
         clock: what time it is.
         timeout: seconds that a call may take, everything that is tried again included.
         changed: called when something has happened that others may be waiting for.
+
+    Attributes:
+        version: another one after each such change.
     """
 
     def __init__(self, credential: Credential, clock: Time, timeout: float, changed: Callable[[], None]) -> None:
@@ -114,10 +120,15 @@ class Core:
         self._plan: _Plan | None = None
         self._answer: RenewedSession | None = None
         self._closed = False
+        self.version = 0
 
     def close(self) -> None:
         """Make no more calls, and renew no more."""
         self._closed = True
+        self._tell()
+
+    def _tell(self) -> None:
+        self.version += 1
         self._changed()
 
     def token(self) -> str:
@@ -185,11 +196,12 @@ class Core:
         """Renew whenever it is due, until the session is over or closed."""
         unreadable = 0
         while self._credential.may_renew and not self._closed:
+            version = self.version
             try:
                 plan = self._usable()
                 unreadable = 0
                 if (wait := self._wait(plan)) > 0:
-                    yield Pause(min(wait, LONGEST_PAUSE))
+                    yield Pause(min(wait, LONGEST_PAUSE), version)
                 else:
                     yield from self._renew_if_due()
             except SessionEnded as error:
@@ -199,7 +211,7 @@ class Core:
                 if not unreadable:
                     _log.warning("the token cannot be used: %s", error)
                 unreadable += 1
-                yield Pause(min(_backoff(unreadable), LONGEST_PAUSE))
+                yield Pause(_backoff(unreadable, _LONGEST_IN_BACKGROUND), version)
 
     @property
     def renews(self) -> bool:
@@ -219,16 +231,12 @@ class Core:
         token, plan = self._credential.read(), self._plan
         if plan is None or plan.token != token:
             said = claims(token, self._credential.origin)
-            self._plan = plan = _Plan(token, said, self._due(said.exp))
+            self._plan = plan = _Plan(token, said, _due(said.iat, said.exp))
         return plan
 
     def _wait(self, plan: _Plan) -> float:
         """Return for how many seconds nothing is to be tried."""
         return max(plan.due - self._clock.now(), plan.rests_until - self._clock.monotonic())
-
-    def _due(self, expires_at: int) -> float:
-        now = self._clock.now()
-        return now + max(0.0, expires_at - now) * random.uniform(DUE - JITTER, DUE + JITTER)  # noqa: S311 (no secret)
 
     def _usable(self) -> _Plan:
         """Return the plan for a token that may be used for all that is known; raises what it may not be used for."""
@@ -245,7 +253,9 @@ class Core:
         while True:
             plan = self._usable()
             try:
-                return (yield from self._asked(call, plan, deadline))
+                reply = yield from self._asked(call, plan, deadline)
+                self._answers_again(plan)
+                return reply
             except TokenReplaced as error:
                 yield from self._catch_up(plan.token, deadline, error)
             except _AgainError as again:
@@ -274,20 +284,21 @@ class Core:
         refused = refusal(calls.problem(reply))
         if isinstance(refused, SessionEnded):
             plan.ended = refused.problem
-            self._changed()
+            self._tell()
         if refused.code in _PASSING or (call.repeatable and refused.code in _UNCERTAIN):
             raise _AgainError(refused)
         raise refused
 
     def _rest(self, attempt: int, failure: ClientError, deadline: float) -> Steps[None]:
         """Wait before the next attempt; raise what went wrong where there is no time for one."""
-        wait = _patience(attempt, failure)
+        wait = _patience(attempt, failure, _LONGEST_IN_CALL)
         until = self._clock.monotonic() + wait
         if until >= deadline:
             raise failure
         while (left := until - self._clock.monotonic()) > 0:
-            yield Pause(left)
+            version = self.version
             self._usable()  # who waits is told at once that the session is over
+            yield Pause(left, version)
 
     def _catch_up(self, stale: str, deadline: float, error: TokenReplaced) -> Steps[None]:
         """Find the successor of a token that was replaced: another process has it, or its answer was lost."""
@@ -331,11 +342,18 @@ class Core:
             plan.due = now + (failure.retry_after or 1.0)
             return
         if isinstance(failure, RenewalsExhausted):  # until the owner allows more
-            plan.due = max(self._due(plan.claims.exp), now + LONGEST_PAUSE)
+            plan.due = max(_due(now, plan.claims.exp), now + LONGEST_PAUSE)
         else:
             plan.failures += 1
-            plan.rests_until = self._clock.monotonic() + _patience(plan.failures, failure)
+            plan.unanswered = isinstance(failure, Unreachable)
+            plan.rests_until = self._clock.monotonic() + _patience(plan.failures, failure, _LONGEST_IN_BACKGROUND)
         _log.warning("session %s: not renewed, the token is kept: %s", plan.claims.sub, failure)
+
+    def _answers_again(self, plan: _Plan) -> None:
+        """Put nothing off any longer because the daemon was away."""
+        if plan.unanswered:
+            plan.unanswered, plan.failures, plan.rests_until = False, 0, 0.0
+            self._tell()
 
     def _renewed(self, stale: str, deadline: float) -> Steps[RenewedSession | None]:
         """Renew, and try again until the deadline; None where somebody else has done it.
@@ -343,18 +361,20 @@ class Core:
         No lock is held while nothing is sent: a process that is stopped then must not keep others from renewing.
         """
         attempt = 0
-        while self._usable().token == stale:
+        while True:
+            version = self.version
+            if self._usable().token != stale:
+                return None
             try:
                 claim = self._credential.claim()
                 if claim is not None:
                     return (yield from self._exchange(claim, stale, deadline))
                 if self._clock.monotonic() >= deadline:
                     raise Unreachable("Another process renews the session, and takes too long")
-                yield Pause(_CONTENDED)
+                yield Pause(_CONTENDED, version)
             except _AgainError as again:
                 attempt += 1
                 yield from self._rest(attempt, again.failure, deadline)
-        return None
 
     def _exchange(self, claim: Claim, stale: str, deadline: float) -> Steps[RenewedSession | None]:
         """Renew once, unless somebody else was faster; the claim is released.
@@ -375,14 +395,18 @@ class Core:
             return answer
         finally:
             claim.release()
-            self._changed()
+            self._tell()
 
 
-def _patience(attempt: int, failure: ClientError) -> float:
+def _due(since: float, until: float) -> float:
+    return since + max(0.0, until - since) * random.uniform(DUE - JITTER, DUE + JITTER)  # noqa: S311 (no secret)
+
+
+def _patience(attempt: int, failure: ClientError, longest: float) -> float:
+    """Return for how many seconds to wait: what the daemon has asked for, else longer each time."""
     asked = failure.retry_after if isinstance(failure, ApiError) else None
-    return _backoff(attempt) if asked is None else asked
+    return _backoff(attempt, longest) if asked is None else asked
 
 
-def _backoff(attempt: int) -> float:
-    longest = min(_LONGEST_BACKOFF, _BACKOFF * 2.0 ** min(attempt - 1, 20))
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
+def _backoff(attempt: int, longest: float) -> float:
+    return min(longest, _BACKOFF * 2.0 ** min(attempt - 1, 20)) * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)

@@ -62,9 +62,15 @@ class Send(msgspec.Struct, frozen=True):
 
 
 class Pause(msgspec.Struct, frozen=True):
-    """Wait for this many seconds, or until the session has changed."""
+    """Wait for this many seconds, or until the session is not as it was.
+
+    Args:
+        seconds: at most.
+        version: of the session, when it was looked at: what has changed since then must not be missed.
+    """
 
     seconds: float
+    version: int
 
 
 class Work(msgspec.Struct, frozen=True):

@@ -226,9 +226,9 @@ class Session:
         match effect:
             case Send():
                 return self._wire.send(effect)
-            case Pause(seconds):
+            case Pause(seconds, version):
                 with self._condition:
-                    return self._condition.wait(seconds)
+                    return self._condition.wait_for(lambda: self._core.version != version, seconds)
             case Work(do):
                 return do()
 
