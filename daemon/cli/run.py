@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import msgspec
 import rich_click as click
 
-from daemon.cli import base
+from daemon.cli import base, token_directory
 from daemon.cli.client import Client
 from daemon.cli.credentials import Owner
 from daemon.cli.failure import RUN_FAILED, Failure
@@ -18,12 +19,16 @@ from daemon.cli.lookup import agent_id, agent_id_or_none
 from daemon.cli.output import note
 from daemon.cli.parameters import DURATION
 from daemon.cli.runner import Runner, myself
+from daemon.client import ClientError, Session, SessionEnded
+from daemon.client.finding import TOKEN, TOKEN_FILE, URL
 from daemon.config import SECRET_VARIABLES, STORAGE_VARIABLES, VERIFIER_VARIABLE
 from daemon.domain.views import AgentView, CreatedSession, SessionDetail, SessionSummary
 
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT)
 _FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 """A terminal sends these to the child itself; from elsewhere they are forwarded."""
+_PATIENCE = 5.0
+"""Seconds for the end of the session, once the command has ended."""
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
 
@@ -41,10 +46,16 @@ def run(agent: str, create: bool, ttl: int | None, command: tuple[str, ...]) -> 
         made = _session(client, whose, ttl)
     except Failure as failure:
         raise Failure(str(failure), RUN_FAILED) from None
+    ended = False
     try:
-        return _run(command, _environment(client, made))
+        with token_directory.handed_out(made.id, made.token) as file, _renewed(file) as session:
+            try:
+                return _run(command, _environment(client, made, file))
+            finally:
+                ended = _end(session)
     finally:
-        _revoke(client, made.id)
+        if not ended:
+            _revoke(client, made.id)
 
 
 def _agent(client: Client, ref: str, *, create: bool) -> str:
@@ -65,6 +76,7 @@ def _tidy_up(client: Client, whose: str) -> None:
             detail = client.call("GET", f"/v1/sessions/{summary.id}").read(SessionDetail)
             if detail.created_by == "run" and _is_left_behind(detail.metadata):
                 _revoke(client, detail.id)
+                token_directory.remove(detail.id)
 
 
 def _is_left_behind(metadata: Any) -> bool:
@@ -82,12 +94,18 @@ def _session(client: Client, whose: str, ttl: int | None) -> CreatedSession:
     return client.call("POST", "/v1/sessions", body).read(CreatedSession)
 
 
-def _environment(client: Client, made: CreatedSession) -> dict[str, str]:
-    withheld = {*SECRET_VARIABLES, *STORAGE_VARIABLES, VERIFIER_VARIABLE}
+def _renewed(file: Path) -> Session:
+    """Return the session that is renewed for the command, wherever its daemon is by then."""
+    url = base.url()
+    return Session.open(file, url=url, home=None if url else base.home().root, timeout=_PATIENCE)
+
+
+def _environment(client: Client, made: CreatedSession, file: Path) -> dict[str, str]:
+    withheld = {*SECRET_VARIABLES, *STORAGE_VARIABLES, VERIFIER_VARIABLE, TOKEN}
     environment = {name: value for name, value in os.environ.items() if name not in withheld}
     return environment | {
-        "DAEMON_SESSION_TOKEN": made.token,
-        "DAEMON_URL": client.at.url,
+        TOKEN_FILE: str(file),
+        URL: client.at.url,
         "DAEMON_SESSION_ID": made.id,
         "DAEMON_AGENT_ID": made.agent_id,
     }
@@ -128,6 +146,17 @@ def _is_foreground() -> bool:
         return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
     except (OSError, ValueError):
         return False
+
+
+def _end(session: Session) -> bool:
+    """End the session by its own token, since the owner's ticket may be over by now; return whether it is ended."""
+    try:
+        session.end()
+    except SessionEnded:
+        return True
+    except ClientError:
+        return False
+    return True
 
 
 def _revoke(client: Client, session_id: str) -> None:

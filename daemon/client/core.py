@@ -254,13 +254,14 @@ class Core:
             plan = self._usable()
             try:
                 reply = yield from self._asked(call, plan, deadline)
-                self._answers_again(plan)
-                return reply
             except TokenReplaced as error:
                 yield from self._catch_up(plan.token, deadline, error)
             except _AgainError as again:
                 attempt += 1
                 yield from self._rest(attempt, again.failure, deadline)
+            else:
+                self._answers_again(plan)
+                return reply
 
     def _asked(self, call: Call[Any], plan: _Plan, deadline: float) -> Steps[Reply]:
         """Send a request once.

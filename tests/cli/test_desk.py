@@ -7,36 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
-import pytest
 
+from tests.cli.conftest import Start
 from tests.support.daemon_process import PASSWORD, DaemonProcess, cli, environment, wait_for
-
-Start = Callable[..., DaemonProcess]
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    root = tmp_path / "home"
-    yield root
-    cli(root, "stop", "--force", "--timeout", "5")
-
-
-@pytest.fixture
-def start(home: Path) -> Iterator[Start]:
-    started: list[DaemonProcess] = []
-
-    def begin(**env: str | None) -> DaemonProcess:
-        started.append(DaemonProcess(home, **env))
-        return started[-1]
-
-    yield begin
-    for daemon in started:
-        if daemon.process.returncode is None:
-            daemon.kill9()
 
 
 def test_after_kill_9_the_very_next_start_works(start: Start) -> None:
@@ -215,68 +191,6 @@ def test_login_gives_this_shell_a_ticket_and_logout_takes_it_back(start: Start) 
     assert daemon.cli("agent", "list", **alone).code == 0
     assert daemon.cli("logout", **alone).out.startswith("unset DAEMON_OWNER_TICKET")
     assert daemon.cli("agent", "list", **alone).code == 4
-
-
-def test_run_hands_out_a_session_strips_the_passwords_and_revokes_at_the_end(start: Start) -> None:
-    daemon = start()
-    script = "import json,os;print(json.dumps(dict(os.environ)));raise SystemExit(7)"
-    withheld = {"DAEMON_DATABASE_URL": "postgresql://me:secret@db/rows", "DAEMON_VERIFIER_CREDENTIAL": "wai_verf_x"}
-    ended = daemon.cli("run", "--agent", "worker", "--create", "--", sys.executable, "-c", script, **withheld)
-    assert ended.code == 7
-    child = ended.json()
-    assert child["DAEMON_SESSION_TOKEN"].startswith("wai_sess_")
-    assert not {"DAEMON_MASTER_PASSWORD", "DAEMON_OWNER_TICKET", *withheld} & child.keys()
-    shown = daemon.cli("session", "show", child["DAEMON_SESSION_ID"], "--json").json()
-    assert (shown["status"], shown["createdBy"]) == ("REVOKED", "run")
-    assert PASSWORD not in Path(daemon.ready["logFile"]).read_text()
-
-
-@pytest.mark.parametrize(("command", "code"), [(["/nonexistent/tool"], 127), (["/etc/hostname"], 126)])
-def test_run_fails_as_a_shell_does(start: Start, command: list[str], code: int) -> None:
-    assert start().cli("run", "--agent", "w", "--create", "--", *command).code == code
-
-
-def test_run_passes_on_the_signal_and_128_plus_its_number(start: Start) -> None:
-    daemon = start()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "daemon", "run", "--agent", "w", "--create", "--", "sleep", "60"],
-        env=environment(daemon.home, DAEMON_MASTER_PASSWORD=PASSWORD),
-        start_new_session=True,
-    )
-
-    def children() -> str:
-        return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
-
-    wait_for(children)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 128 + signal.SIGTERM
-    statuses = {row["status"] for row in daemon.cli("session", "list", "--all", "--json").json()}
-    assert statuses <= {"REVOKED"}
-
-
-def test_a_run_revokes_what_a_killed_run_left_behind(start: Start) -> None:
-    daemon = start()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "daemon", "run", "--agent", "w", "--create", "--", "sleep", "60"],
-        env=environment(daemon.home, DAEMON_MASTER_PASSWORD=PASSWORD),
-        start_new_session=True,
-    )
-    wait_for(lambda: Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait(20)
-    assert len(_active(daemon)) == 1
-    assert daemon.cli("run", "--agent", "w", "--", "true").code == 0
-    assert _active(daemon) == []
-
-
-def _active(daemon: DaemonProcess) -> list[str]:
-    headers = {"X-Master-Password": PASSWORD}
-    answer = httpx.get(f"{daemon.url}/v1/owner/sessions?status=ACTIVE", headers=headers, trust_env=False)
-    return [row["id"] for row in answer.json()]
-
-
-def test_run_without_a_daemon_fails_with_125(home: Path) -> None:
-    assert cli(home, "run", "--agent", "w", "--", "true").code == 125
 
 
 def test_ctrl_c_stops_in_good_order_and_a_third_signal_ends_at_once(start: Start) -> None:
