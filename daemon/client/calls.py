@@ -144,10 +144,10 @@ def anything(method: str, path: str, body: object) -> Call[Any]:
     """Ask for any other route.
 
     Raises:
-        ClientError: the path is none: a whole URL would carry the token elsewhere.
+        ClientError: the path is none, or the body is no JSON.
     """
-    if not path.startswith("/"):
-        raise ClientError("The path must begin with /")
+    if not path.startswith("/") or path.startswith("//"):  # a URL would carry the token elsewhere
+        raise ClientError("The path must begin with one /")
     method, sent = method.upper(), None if body is None else _encoded(body)
     return Call(method=method, target=path, body=sent, read=_any, repeatable=method in _REPEATABLE)
 

@@ -10,7 +10,9 @@ import httpx
 import pytest
 
 from tests.cli.conftest import Start
-from tests.support.daemon_process import PASSWORD, DaemonProcess, cli, environment, wait_for
+from tests.support.daemon_process import PASSWORD, REPOSITORY, DaemonProcess, cli, environment, wait_for
+from tests.support.shared_time import SharedTime
+from tests.support.timed_daemon import TimedDaemon
 
 
 def test_run_hands_out_a_token_file_strips_the_passwords_and_ends_the_session_at_the_end(start: Start) -> None:
@@ -35,6 +37,53 @@ def test_run_hands_out_a_token_file_strips_the_passwords_and_ends_the_session_at
     assert (shown["status"], shown["createdBy"]) == ("REVOKED", "run")
     assert not Path(child["DAEMON_TOKEN_FILE"]).parent.exists()
     assert PASSWORD not in Path(daemon.ready["logFile"]).read_text()
+
+
+RUN = """
+import sys, time
+from pathlib import Path
+from tests.support.shared_time import SharedTime
+clock = SharedTime(Path(sys.argv.pop(1)))
+time.time = clock.wall
+from daemon.client import core
+core.LONGEST_PAUSE = 0.05  # the test's time jumps
+from daemon.__main__ import main
+main()
+"""
+
+
+def test_run_renews_for_its_command_which_finds_each_new_token_in_the_file(tmp_path: Path) -> None:
+    clock = SharedTime(tmp_path / "time")
+    daemon = TimedDaemon(tmp_path / "home", tmp_path / "time")
+    script = (
+        "import os, time, urllib.request as web\n"
+        "read = lambda: open(os.environ['DAEMON_TOKEN_FILE']).read().strip()\n"
+        "for _ in range(3):\n"
+        "    token = read()\n"
+        "    print('has one', flush=True)\n"
+        "    while read() == token: time.sleep(0.01)\n"
+        "    asked = web.Request(os.environ['DAEMON_URL'] + '/v1/session')\n"
+        "    asked.add_header('Authorization', 'Bearer ' + read())\n"
+        "    print(web.urlopen(asked).status, flush=True)\n"
+    )
+    options = ["run", "--agent", "w", "--create", "--ttl", "300", "--", sys.executable, "-c", script]
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, str(tmp_path / "time"), *options],
+        env=environment(tmp_path / "home", DAEMON_MASTER_PASSWORD=PASSWORD, no_proxy="*"),
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        for _ in range(3):
+            assert process.stdout.readline() == "has one\n"
+            clock.advance(0.66 * 300)
+            assert process.stdout.readline() == "200\n"
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        daemon.stop()
 
 
 def test_run_needs_no_password_to_end_the_session_when_the_ticket_is_over(start: Start, tmp_path: Path) -> None:
