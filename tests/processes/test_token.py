@@ -5,7 +5,11 @@ import shutil
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
+from daemon.client import Session
+from daemon.client.finding import locator
+from tests.support.agents import in_time_of, of_file
 from tests.support.daemon_process import wait_for
 from tests.support.services.webhook import FakeWebhook
 from tests.support.supervised import (
@@ -182,6 +186,20 @@ def test_its_owner_replaces_it(desk: Desk) -> None:
     assert session.token_in_file == answer["token"] != session.token
     assert_found(session)
     assert use(session, session.token) == (401, "TOKEN_ROTATED")
+
+
+def test_a_client_in_its_process_and_the_daemon_renew_it_at_once(desk: Desk) -> None:
+    session, live = long_lived(desk), desk.live
+    file, located = of_file(session.directory / "token"), locator(None, None, live.root, {})
+    with Session(file, located, in_time_of(live)) as own, ThreadPoolExecutor(3) as pool:
+        for number in range(1, 9):
+            live.time.advance(700)
+            for done in [pool.submit(work) for work in (own.whoami, partial(ticked, live), own.whoami)]:
+                done.result()
+            wait_for(lambda number=number: own.whoami().renewal_count == number)
+            assert session.token_in_file == own.token
+    assert_found(session)
+    assert session.story() == [*BEGIN, *["renewed"] * 8]
 
 
 def test_its_own_process_renews_it(desk: Desk) -> None:
