@@ -18,6 +18,8 @@ Label = Annotated[str, Meta(min_length=1, max_length=100, pattern=ONE_LINE)]
 Address = Annotated[str, Meta(min_length=1, max_length=200, pattern=ONE_LINE)]
 Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=NO_NUL)]
 Model = Annotated[str, Meta(min_length=1, max_length=MAX_MODEL, pattern=ONE_LINE)]
+ExternalId = Annotated[str, Meta(min_length=1, max_length=200, pattern=ONE_LINE)]
+Title = Annotated[str, Meta(min_length=1, max_length=200)]
 Ttl = Annotated[int, Meta(ge=300, le=604_800, description="Seconds.")]
 Content = Annotated[str, Meta(min_length=1, max_length=262_144, pattern=NO_NUL)]
 JsonObject = dict[str, Any]
@@ -135,7 +137,7 @@ class PublishEvent(Body, frozen=True):
 
     type: PublishedType
     reference_id: Label | None = None
-    title: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    title: Title | None = None
     details: JsonObject | None = None
 
     def problems(self) -> list[tuple[str, str]]:
@@ -155,7 +157,7 @@ class BindConversation(Body, frozen=True):
 
     provider: Label
     model: Model
-    external_id: Annotated[str, Meta(min_length=1, max_length=200, pattern=ONE_LINE)] | None = None
+    external_id: ExternalId | None = None
 
 
 class RebindConversation(Body, frozen=True):

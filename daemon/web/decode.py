@@ -3,16 +3,16 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 from litestar import Request
 
-from daemon.domain.body import ONE_LINE, Body, under
+from daemon.domain.body import ONE_LINE, Body
 from daemon.domain.errors import FORM_EXPECTED, UNSUPPORTED_MEDIA_TYPE, DaemonError, invalid
 from daemon.domain.pages import MAX_CURSOR, MAX_LIMIT, Page, decode_cursor
+from daemon.domain.reading import problems_of
 from daemon.domain.requests import Empty
 from daemon.web.context import context
 from daemon.web.limits import FORM
@@ -22,8 +22,9 @@ AnyRequest = Request[Any, Any, Any]
 
 _LINE = re.compile(ONE_LINE)
 _DECODERS: dict[type[Body], msgspec.json.Decoder[Any]] = {}
-_MOST_PARTS = 200
-"""Parts of a value that are each looked at."""
+_NOT_JSON = "the body is not valid JSON in UTF-8"
+_MOST_FIELDS = 200
+"""Fields of a form."""
 
 
 def _none(_: Any) -> list[tuple[str, str]]:
@@ -75,18 +76,18 @@ async def form(request: AnyRequest, kind: type[B]) -> B:
     if raw and _media_type(request) != FORM.encode():
         raise DaemonError(FORM_EXPECTED)
     try:
-        fields = parse_qsl(raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARTS)
+        fields = parse_qsl(raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
     except UnicodeDecodeError:
         raise invalid(("", "the body is not a form in UTF-8")) from None
     except ValueError:
-        raise invalid(("", f"the form has more than {_MOST_PARTS} fields")) from None
+        raise invalid(("", f"the form has more than {_MOST_FIELDS} fields")) from None
     sent = {name: value for name, value in fields if value and name in kind.__struct_fields__}
     counted = Counter(name for name, _ in fields)
     repeated = [(name, "must be sent once") for name, count in counted.items() if count > 1]
     try:
         made = msgspec.convert(sent, kind)
     except msgspec.ValidationError:
-        raise invalid(*repeated, *_problems_of(sent, kind)) from None
+        raise invalid(*repeated, *problems_of(sent, kind)) from None
     if repeated:
         raise invalid(*repeated)
     return made
@@ -123,84 +124,20 @@ def _decode(raw: bytes, kind: type[B]) -> B:
     try:
         made: B = decoder.decode(raw)
     except msgspec.ValidationError:
-        raise invalid(*_all_problems(raw, kind)) from None
+        raise _refused(raw, kind) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise invalid(("", "the body is not valid JSON in UTF-8")) from None
+        raise invalid(("", _NOT_JSON)) from None
     return made
 
 
-def _all_problems(raw: bytes, kind: type[Body]) -> list[tuple[str, str]]:
-    """Look at each field by itself: the decoder stops at the first problem."""
+def _refused(raw: bytes, kind: type[Body]) -> DaemonError:
     try:
         value = msgspec.json.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return [("", "the body is not valid JSON in UTF-8")]
+        return invalid(("", _NOT_JSON))
     if not isinstance(value, dict):
-        return [("", "the body must be a JSON object")]
-    return _problems_of(value, kind) or [("", "the body is not valid")]
-
-
-def _problems_of(value: dict[str, Any], kind: type[Body]) -> list[tuple[str, str]]:
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-    found = [(name, "is not a known field") for name in value if name not in fields]
-    good: dict[str, Any] = {}
-    for name, field in fields.items():
-        if name not in value:
-            if field.required:
-                found.append((name, "is required"))
-            continue
-        try:
-            good[field.name] = msgspec.convert(value[name], field.type)
-        except msgspec.ValidationError as problem:
-            found += under(name, _problems_in(value[name], field.type)) or [_placed(name, str(problem))]
-    missing = [field.name for field in fields.values() if field.required and field.name not in good]
-    if not missing:
-        found += kind(**good).problems()
-    return found
-
-
-def _problems_in(value: Any, kind: Any) -> list[tuple[str, str]]:
-    """Look at each part of an object or a list by itself; nothing: what is wrong is not one of its parts."""
-    part = _body_in(kind)
-    if part is not None and isinstance(value, dict):
-        return _problems_of(value, part)
-    if not _takes(kind, type(value)) or len(value) > _MOST_PARTS:
-        return []
-    parts: list[tuple[str, Any]]
-    if isinstance(value, dict):
-        parts = [(name, {name: one}) for name, one in value.items()]
-    else:
-        parts = [(str(number), [one]) for number, one in enumerate(value)]
-    return [(name, refusal) for name, one in parts if (refusal := _refusal(one, kind)) is not None]
-
-
-def _takes(kind: Any, container: type) -> bool:
-    """Return whether a field of this type may hold such a container."""
-    if get_origin(kind) in {Annotated, Union, UnionType}:
-        return any(_takes(one, container) for one in get_args(kind))
-    return get_origin(kind) is container
-
-
-def _refusal(value: Any, kind: Any) -> str | None:
-    try:
-        msgspec.convert(value, kind)
-    except msgspec.ValidationError as problem:
-        return _placed("", str(problem))[1]
-    return None
-
-
-def _body_in(kind: Any) -> type[Body] | None:
-    """Return the body that a field of this type holds, if it holds one."""
-    options = [kind, *get_args(kind)]
-    return next((one for one in options if isinstance(one, type) and issubclass(one, Body)), None)
-
-
-def _placed(name: str, message: str) -> tuple[str, str]:
-    """Return path and message of a msgspec problem such as `Expected int, got str - at $.a.b`."""
-    text, _, where = message.partition(" - at `")
-    inner = where.rstrip("`").removeprefix("$").lstrip(".")
-    path = f"{name}.{inner}" if inner else name
-    return path, text[:1].lower() + text[1:]
+        return invalid(("", "the body must be a JSON object"))
+    return invalid(*(problems_of(value, kind) or [("", "the body is not valid")]))
 
 
 class Query:
