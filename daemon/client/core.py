@@ -18,7 +18,7 @@ from daemon.client.effects import Claim, Credential, Lost, NotSent, Pause, Reply
 from daemon.client.errors import (
     ApiError,
     ClientError,
-    NoSession,
+    NotRenewable,
     OutcomeUnknown,
     Problem,
     RenewalsExhausted,
@@ -221,7 +221,7 @@ class Core:
 
     def _must_renew(self) -> None:
         if not self._credential.may_renew:
-            raise NoSession("A forked process cannot renew a token that is in no file; give it a token file")
+            raise NotRenewable("This process may not renew a token that lies in no file; use a token file")
 
     def _deadline(self) -> float:
         return self._clock.monotonic() + self._timeout

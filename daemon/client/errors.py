@@ -16,6 +16,10 @@ class NoSession(ClientError):
     """There is no token to begin with, or what was given is none."""
 
 
+class NotRenewable(NoSession):
+    """The token lies in no file, so that others who hold it could not learn of the next one: it is left as it is."""
+
+
 class TokenFileError(ClientError):
     """The file with the token cannot be used as it is: the text says what is wrong with it, and what mends it."""
 

@@ -9,7 +9,7 @@ import msgspec
 from daemon.addresses import is_origin
 from daemon.client.effects import Credential
 from daemon.client.errors import ClientError, NoSession, Unreachable
-from daemon.client.token_cell import cell
+from daemon.client.token_cell import cell, lent
 from daemon.client.token_file import TokenFile
 from daemon.home import Home
 from daemon.run_info import read_info
@@ -42,17 +42,22 @@ Locate = Callable[[], Address]
 def credential(token_file: StrPath | None, token: str | None, environ: Mapping[str, str]) -> Credential:
     """Return where the token is: the arguments, else `DAEMON_TOKEN_FILE`, else `DAEMON_SESSION_TOKEN`.
 
+    A token in the environment is not renewed: a program that begins later would find it there superseded, and to use it
+    would end the session (TOKEN_REUSED).
+
     Raises:
         NoSession: nothing of that is given, or it is no token.
     """
     if token_file is not None and token is not None:
         raise NoSession("Give a token or a token file, not both")
-    if token_file is None and token is None:
-        token_file, token = environ.get(TOKEN_FILE) or None, environ.get(TOKEN) or None
-    if token_file is not None:
-        return TokenFile(Path(os.path.abspath(token_file)))  # noqa: PTH100 (resolve() would follow symbolic links)
     if token is not None:
         return cell(token.strip(), "the token")
+    if token_file is None:
+        token_file = environ.get(TOKEN_FILE) or None
+    if token_file is not None:
+        return TokenFile(Path(os.path.abspath(token_file)))  # noqa: PTH100 (resolve() would follow symbolic links)
+    if token := environ.get(TOKEN):
+        return lent(token.strip(), TOKEN)
     raise NoSession(f"There is no session: set {TOKEN_FILE}, or start this program with `daemon run`")
 
 

@@ -53,7 +53,7 @@ class Session:
 
         Args:
             token_file: the file with the token; it is replaced at each renewal. Else `DAEMON_TOKEN_FILE`.
-            token: the token itself; renewed in memory alone. Else `DAEMON_SESSION_TOKEN`.
+            token: the token itself; renewed in memory alone. Else `DAEMON_SESSION_TOKEN`, which is not renewed.
             url: of the daemon. Else `DAEMON_URL`.
             socket: of the daemon.
             home: of the daemon, whose `daemon.json` says where it listens. Else `DAEMON_HOME`, or the user's own.

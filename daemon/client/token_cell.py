@@ -10,7 +10,8 @@ from daemon.client.claims import claims
 class TokenCell:
     """The newest token of a session that this process knows.
 
-    A forked child keeps a copy, and must not renew it: the parent could not hear of the next one.
+    Who shares it by other ways must not renew it, since the others could not hear of the next one: a forked child, and
+    whoever found it in the environment.
     """
 
     origin = "this session"
@@ -70,6 +71,17 @@ def cell(token: str, origin: str) -> TokenCell:
         elif known.generation < said.gen:
             known.store(token)
         return known
+
+
+def lent(token: str, origin: str) -> TokenCell:
+    """Return the cell of a token that others hold, too.
+
+    Raises:
+        NoSession: it is no session token.
+    """
+    made = TokenCell(token, claims(token, origin).gen)
+    made.may_renew = False
+    return made
 
 
 def _forked() -> None:
