@@ -26,6 +26,7 @@ COMMANDS = {
     "session": "daemon.cli.session:session",
     "ps": "daemon.cli.process:ps",
     "run": "daemon.cli.run:run",
+    "mcp": "daemon.cli.mcp:mcp",
     "channel": "daemon.cli.channel:channel",
     "verifier": "daemon.cli.verifier:verifier",
     "kill-switch": "daemon.cli.kill_switch:kill_switch",

@@ -23,12 +23,12 @@ def part(number: int) -> list[str]:
     return NAMES[number::PARTS]
 
 
-def run_inside(name: str, tmp_path: Path) -> None:
-    """Run one of them."""
+def run_inside(name: str, tmp_path: Path, inside: Path = INSIDE) -> None:
+    """Run one of them, or of another file."""
     directory = require()
     options = ["--noconftest", "-p", "pytest_timeout", "--tb", "short", "--basetemp", str(tmp_path / "inside")]
     done = subprocess.run(
-        [*netns.loopback_only(), sys.executable, "-m", "pytest", *options, f"{INSIDE}::{name}"],
+        [*netns.loopback_only(), sys.executable, "-m", "pytest", *options, f"{inside}::{name}"],
         env={**os.environ, "DAEMON_TEST_CLAUDE": str(directory), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         cwd=REPOSITORY,
         capture_output=True,

@@ -8,6 +8,8 @@ from daemon.domain.errors import CATALOGUE
 from daemon.domain.facts import kinds
 from daemon.domain.levels import LEVELS
 from daemon.domain.notifications import EVENTS, actions_of
+from daemon.mcp.problems import LOCAL
+from daemon.mcp.tools import TOOLS, schema
 from daemon.notify.catalogue import BUTTONS
 from daemon.web import families
 from daemon.web.application import make_app
@@ -58,7 +60,27 @@ def notifications() -> str:
     return "\n".join(rows) + "\n"
 
 
+def tools() -> str:
+    """Return the tools of the MCP server as a table: the first sentence of what each tells a model."""
+    rows = ["| tool | arguments | what it does |", "|---|---|---|"]
+    for tool in TOOLS:
+        takes = schema(tool.takes)
+        names = (f"`{name}{'' if name in takes.get('required', ()) else '?'}`" for name in takes["properties"])
+        rows.append(f"| `{tool.name}` | {' '.join(names) or '–'} | {tool.description.partition('. ')[0].rstrip('.')} |")
+    return "\n".join(rows) + "\n"
+
+
+def tool_errors() -> str:
+    """Return the errors of the MCP server's own as a table."""
+    rows = ["| code | retryable | means | hint |", "|---|---|---|---|"]
+    for kind in LOCAL.values():
+        rows.append(f"| `{kind.code}` | {'yes' if kind.retryable else ''} | {kind.title} | {kind.hint} |")
+    return "\n".join(rows) + "\n"
+
+
 TABLES = {
+    "tools": tools,
+    "tool-errors": tool_errors,
     "notifications": notifications,
     "routes": routes,
     "errors": errors,
