@@ -11,6 +11,7 @@ from daemon.domain.facts.daemon import KillSwitchActivated
 from daemon.domain.views import KillSwitchView
 from daemon.home import Home
 from daemon.opening import Opening
+from daemon.service_manager import ServiceManager
 from daemon.services.kill_switch import KillSwitch
 from daemon.services.latch import Latch
 from daemon.services.signing import Signing, load_secrets
@@ -32,7 +33,9 @@ async def stop_everything(home: Home, loaded: Loaded, reason: str) -> KillSwitch
     """
     async with contextlib.AsyncExitStack() as stack:
         clock = DomainClock(time.time, time.monotonic)
-        opening = Opening(home, loaded, clock=clock, stack=stack, password=None, foreground=False)
+        opening = Opening(
+            home, loaded, clock=clock, stack=stack, password=None, foreground=False, manager=ServiceManager()
+        )
         await opening.open()
         store, config = opening.store, loaded.config
         signing = Signing(store, TokenSigner(await load_secrets(store)))

@@ -1,6 +1,7 @@
 """The process: run a daemon until a signal or the owner stops it; prepare a home without running one."""
 
 import asyncio
+import faulthandler
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from daemon.config import SECRET_VARIABLES, Loaded
 from daemon.domain.views import KillSwitchView
 from daemon.home import Home
 from daemon.running import Daemon
+from daemon.service_manager import ServiceManager
 from daemon.startup import EXIT_FAILED
 from daemon.supervising import Surroundings
 
@@ -40,7 +42,10 @@ def run(
         StartError: the daemon could not start.
         AlreadyRunning: another daemon has the home.
     """
-    surroundings = Surroundings(umask=os.umask(0o077))
+    manager = ServiceManager.of(os.environ)
+    if manager.watchdog_seconds is not None:
+        faulthandler.enable()  # SIGABRT, by which it ends who is hung, leaves behind where each thread was
+    surroundings = Surroundings(umask=os.umask(0o077), manager=manager)
     for name in SECRET_VARIABLES:
         os.environ.pop(name, None)
 

@@ -100,6 +100,9 @@ OPERATIONAL: dict[str, LogEvent] = {
         "warning", "A channel's service cannot be asked for the owner's answers.", "channelId", "reason"
     ),
     "process.not_started": _event("warning", "The process of a session could not be started.", "reason"),
+    "process.unscoped": _event(
+        "warning", "systemd made no scope for the process of a session: it runs inside of the daemon's.", "reason"
+    ),
     "process.limit": _event("warning", "A process is ended because it is over a limit.", "limit"),
     "process.shutdown": _event("info", "Processes were ended because the daemon stops.", "killed", "left"),
     "process.left": _event("error", "Processes of a session cannot be ended; it is tried again.", "pids"),

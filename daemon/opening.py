@@ -17,6 +17,7 @@ from daemon.domain.errors import DaemonError
 from daemon.home import Home, HomeError
 from daemon.lock import HomeLock, write_private
 from daemon.log import Log
+from daemon.service_manager import ServiceManager
 from daemon.services.shared_key import agree
 from daemon.startup import EXIT_AUTH, EXIT_CONFIG, STEP_SECONDS, StartError, make_password, step, withdraw_password
 from daemon.stores import sqlite_file
@@ -38,6 +39,7 @@ class Opening:
         stack: gets what undoes each step.
         password: the master password to begin with, or to hold against an initialised home.
         foreground: also write the log to standard output.
+        manager: is told of each step.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Opening:
         stack: contextlib.AsyncExitStack,
         password: str | None,
         foreground: bool,
+        manager: ServiceManager,
     ) -> None:
         self.home = home
         self.loaded = loaded
@@ -58,6 +61,7 @@ class Opening:
         self._stack = stack
         self._password = password
         self._foreground = foreground
+        self._manager = manager
         self._logging = False
         self.log: Log
         self.store: Engine
@@ -87,6 +91,7 @@ class Opening:
         Raises:
             StartError: naming the step.
         """
+        self._manager.step(name, seconds)
         return await step(name, work, seconds, explain=lambda cause: engines.explain(self.loaded.config, cause))
 
     def tell_failure(self, reason: str) -> None:

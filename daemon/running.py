@@ -4,22 +4,22 @@ import asyncio
 import contextlib
 import os
 import socket
-import sys
 import time
 from collections.abc import Mapping
 
-from daemon import __version__, app, background, config, engines
-from daemon.config import ConfigError, Loaded
+from daemon import __version__, app, background, engines
+from daemon.config import Loaded
 from daemon.domain.clock import DomainClock
 from daemon.domain.errors import DaemonError
-from daemon.domain.facts.daemon import ConfigReloaded, DaemonStarted, DaemonStopped
+from daemon.domain.facts.daemon import DaemonStarted, DaemonStopped
 from daemon.home import Home, HomeError
 from daemon.log import Log
 from daemon.opening import Opening
 from daemon.parts import Parts
+from daemon.reloading import Reloader
 from daemon.run_info import RunInfo
 from daemon.services.ports import KILL_SECONDS
-from daemon.startup import EXIT_CONFIG, StartError, log_again, notify
+from daemon.startup import EXIT_CONFIG, StartError, log_again
 from daemon.stores.conversation_store import ConversationStore
 from daemon.stores.terms import UnfitError
 from daemon.supervising import Surroundings
@@ -57,16 +57,22 @@ class Daemon:
         self._foreground = foreground
         self._flags = flags or {}
         self._surroundings = surroundings or Surroundings()
+        self._manager = self._surroundings.manager
         self._stack = contextlib.AsyncExitStack()
         self._opening = Opening(
-            home, loaded, clock=self.clock, stack=self._stack, password=password, foreground=foreground
+            home,
+            loaded,
+            clock=self.clock,
+            stack=self._stack,
+            password=password,
+            foreground=foreground,
+            manager=self._manager,
         )
         self._stopping = asyncio.Event()
         self._reason = ""
         self._kills_processes = False
-        self._ready = False
+        self._reloader: Reloader | None = None
         self._serving: asyncio.Task[None] | None = None
-        self._reloads: set[asyncio.Task[None]] = set()
         self.url = ""
         self.parts: Parts
         self.server: Server
@@ -134,6 +140,8 @@ class Daemon:
         await step("listen", self.server.started())
         started = DaemonStarted(version=__version__, pid=os.getpid())
         await step("record the start", self.parts.services.admin.record(started))
+        if (seconds := self._manager.watchdog_seconds) is not None:
+            self.parts.workers.add("watchdog", seconds / 2, self._prove_life)
         self.parts.workers.start()
         self.parts.supervisor.begin(self.url)
         self._announce()
@@ -193,8 +201,26 @@ class Daemon:
             pid=os.getpid(),
             version=__version__,
         )
-        self._ready = True
-        notify("READY=1")
+        status = f"Serving at {self.url}"
+        self._reloader = Reloader(
+            self.home.root,
+            self.loaded,
+            self._flags,
+            parts=self.parts,
+            envelope=self.envelope,
+            foreground=self._foreground,
+            manager=self._manager,
+            status=status,
+        )
+        self._manager.ready(status)
+
+    async def _prove_life(self) -> None:
+        """Tell the service manager that our loop turns and our writer works; without it, it starts us anew.
+
+        A database that refuses is no reason for that: a new start would not help it, and agents get an answer.
+        """
+        await self.parts.store.pulse()
+        self._manager.alive()
 
     def stop_soon(self, reason: str, *, kill_processes: bool = False) -> None:
         """Begin the ordinary stop; it goes on in `run_until_stopped`.
@@ -215,12 +241,12 @@ class Daemon:
 
     async def stop(self) -> None:
         """Stop in good order: refuse, drain, flush, record, close; `shutdown_timeout` forces it."""
-        notify("STOPPING=1")
+        limit = self.loaded.config.server.shutdown_timeout
+        self._manager.stopping(limit)
         in_flight = self.envelope.in_flight
         self.log.emit("daemon.stopping", reason=self._reason or "asked to", inFlight=in_flight)
         self.envelope.begin_shutdown()
         self.parts.services.streams.shut_down()
-        limit = self.loaded.config.server.shutdown_timeout
         try:
             async with asyncio.timeout(limit + 2):
                 await self._drain(limit)
@@ -261,29 +287,5 @@ class Daemon:
 
     def reload_soon(self) -> None:
         """Read the configuration again and reopen the log (SIGHUP); before the daemon is ready there is no need."""
-        if not self._ready:
-            return
-        self.log.reopen()
-        task = asyncio.create_task(self._reload())
-        self._reloads.add(task)
-        task.add_done_callback(self._reloads.discard)
-
-    async def _reload(self) -> None:
-        try:
-            fresh = config.load(self.home.root, os.environ, self._flags)
-        except ConfigError as error:
-            self.log.emit("config.invalid", problems=error.problems)
-            return
-        applied, ignored = config.changed(self.loaded.config, fresh.config)
-        server, log = fresh.config.server, fresh.config.log
-        self.log.reconfigure(
-            level=log.level,
-            max_size=log.max_size_mb << 20,
-            max_files=log.max_files,
-            console=log.format == "console" or (self._foreground and sys.stdout.isatty()),
-        )
-        self.envelope.rate.limit = server.global_rpm
-        self.parts.rates.limit = server.session_rpm
-        background.apply_notifications(self.parts, fresh.config.notifications)
-        self.loaded = Loaded(config.reloaded(self.loaded.config, fresh.config), fresh.origins)
-        await self.parts.services.admin.record(ConfigReloaded(applied=tuple(applied), ignored=tuple(ignored)))
+        if self._reloader is not None:
+            self._reloader.soon()

@@ -1,10 +1,7 @@
-"""What starting needs: coded failures, steps with limits, a first password, word to systemd."""
+"""What starting needs: coded failures, steps with limits, a first password."""
 
 import asyncio
-import contextlib
-import os
 import secrets
-import socket
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -88,16 +85,6 @@ def withdraw_password(home: Home) -> None:
     """Take back a password that was made while another daemon on the database set one."""
     home.initial_password_file.unlink(missing_ok=True)
     print("Another daemon on this database was first: its master password counts, not this one.", file=sys.stderr)
-
-
-def notify(state: str) -> None:
-    """Tell systemd, if it started us with Type=notify (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):
-        return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        sock.connect("\0" + address[1:] if address[0] == "@" else address)
-        sock.send(state.encode())
 
 
 async def log_again(audit: Audit, log: Log, log_file: Path) -> int:

@@ -8,6 +8,7 @@ import msgspec
 from daemon.crypto.seal_key import SealKey
 from daemon.home import Home
 from daemon.log import Log
+from daemon.service_manager import ServiceManager
 from daemon.services.process_reports import ProcessReports
 from daemon.services.process_seals import ProcessSeals
 from daemon.services.signing import Signing
@@ -34,12 +35,14 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
         grace: how long a process is given to end.
         umask: of the processes that it runs.
         environ: of which they get a part.
+        manager: who started it as a service.
     """
 
     stream_limits: StreamLimits = StreamLimits()
     grace: Grace = Grace()
     umask: int = USUAL_UMASK
     environ: Mapping[str, str] = msgspec.field(default_factory=lambda: dict(os.environ))
+    manager: ServiceManager = msgspec.field(default_factory=ServiceManager)
 
 
 class Supervising(msgspec.Struct):
@@ -76,6 +79,7 @@ def supervise(
         clock=store.clock,
         environment=base_environment(surroundings.environ),
         umask=surroundings.umask,
+        scoped=surroundings.manager.is_there,
         report=log.emit,
         fail=log.failure,
         renew=tokens.renew_supervised,

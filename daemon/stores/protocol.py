@@ -266,6 +266,10 @@ class Store(Protocol):
         """Prove that rows can be read, and written if the last write failed."""
         ...
 
+    async def pulse(self) -> None:
+        """Return once what writes rows has taken its turn, however it went: it is not hung."""
+        ...
+
 
 class Engine(Store, Protocol):
     """A store as its wiring sees it."""

@@ -89,13 +89,17 @@ class Cgroup:
             yield from (Path(at) / name for at, names, _ in os.walk(self.path) for name in names)
 
 
-def make(session_id: str) -> Cgroup | None:
-    """Make a session's group below our own, or return the one that is there.
+def make(session_id: str, below: Path | None = None) -> Cgroup | None:
+    """Make a session's group, or return the one that is there.
+
+    Args:
+        session_id: whose it is.
+        below: the directory of the group that it is made in; None: our own.
 
     Returns:
         The group; None where there can be none: no cgroup v2, none that we may write, or one that takes no processes.
     """
-    for _, own in _places():
+    for own in [below] if below is not None else [own for _, own in _places()]:
         path = own / _name(session_id)
         try:
             path.mkdir(exist_ok=True)
@@ -107,6 +111,11 @@ def make(session_id: str) -> Cgroup | None:
         with contextlib.suppress(OSError):
             path.rmdir()
     return None
+
+
+def directory(path: str) -> Path | None:
+    """Return the directory of the group that /proc/PID/cgroup calls `path`; None where it is not to be seen."""
+    return next((found for _, found in _mounts(path)), None)
 
 
 def find(session_id: str) -> Cgroup | None:
@@ -145,15 +154,19 @@ def _name(session_id: str) -> str:
 def _places() -> Iterator[tuple[Path, Path]]:
     """Yield where cgroup v2 is mounted, with our own group there."""
     own = next((line[3:] for line in _read(_PROC / "cgroup").splitlines() if line.startswith("0::")), None)
-    if own is None:
-        return
+    if own is not None:
+        yield from _mounts(own)
+
+
+def _mounts(group: str) -> Iterator[tuple[Path, Path]]:
+    """Yield where cgroup v2 is mounted, with a group's directory there."""
     for line in _read(_PROC / "mountinfo").splitlines():
         before, _, after = line.partition(" - ")
         if after.startswith("cgroup2 "):
             root, mount = (_ESCAPE.sub(_unescaped, field) for field in before.split(" ")[3:5])
             # A container may have mounted a part of the hierarchy alone.
             with contextlib.suppress(ValueError):
-                path = Path(mount) / Path(own).relative_to(root)
+                path = Path(mount) / Path(group).relative_to(root)
                 if path.is_dir():
                     yield Path(mount), path
 

@@ -65,6 +65,7 @@ class House(msgspec.Struct, kw_only=True):
         clock: the domain clock.
         environment: what every process gets of the daemon's own.
         umask: of the processes.
+        scoped: whether each tree gets a scope of its own from systemd.
         url: where they find the daemon.
         report: puts a line into the structured log.
         fail: puts a line about an exception there.
@@ -82,6 +83,7 @@ class House(msgspec.Struct, kw_only=True):
     clock: Clock
     environment: Mapping[str, str]
     umask: int
+    scoped: bool
     url: str = ""
     report: Callable[..., None]
     fail: Callable[..., None]

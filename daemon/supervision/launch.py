@@ -43,6 +43,7 @@ class Launch(msgspec.Struct, frozen=True):
         working_dir: where it begins; absolute.
         umask: its umask.
         cgroup: directory of the cgroup that it enters if it can.
+        scope: likewise, of its wrapper.
     """
 
     directory: Path
@@ -52,6 +53,7 @@ class Launch(msgspec.Struct, frozen=True):
     working_dir: str
     umask: int
     cgroup: Path | None = None
+    scope: Path | None = None
 
 
 class Started(NamedTuple):
@@ -211,7 +213,9 @@ def _begin(launch: Launch, command: list[str]) -> int:
     environment, behind = shielded(launch.environment, command)
     inner = (f"{launch.umask:04o}", str(launch.cgroup or ""), launch.working_dir)
     setsid = shutil.which("setsid", path=_SETSID_PATH)
-    argv = arguments(SHELL, str(launch.directory), launch.run, [*inner, *behind], leader=setsid)
+    argv = arguments(
+        SHELL, str(launch.directory), launch.run, [*inner, *behind], leader=setsid, scope=str(launch.scope or "")
+    )
     try:
         return begin(argv, environment)
     except OSError as error:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,7 +12,7 @@ from daemon.domain import usage
 from daemon.domain.errors import DaemonError
 from daemon.domain.process_config import ProcessConfig
 from daemon.domain.process_rows import Supervised
-from daemon.supervision import cgroup, launch, workspace
+from daemon.supervision import cgroup, launch, scope, workspace
 from daemon.supervision.adapters import adapter_for
 from daemon.supervision.adapters.adapter import Resumption
 from daemon.supervision.cgroup import Cgroup
@@ -20,6 +22,8 @@ from daemon.supervision.tree import Tree
 
 MOST_PROCESSES = 1_000
 """Processes of the system in one tree: whoever forks without end is stopped there."""
+_LAST_RESORT = 2 * MOST_PROCESSES
+"""How many the kernel allows, where it counts them for us; we count, too, and say why it ended."""
 
 
 class StartError(Exception):
@@ -52,14 +56,15 @@ async def start(row: Supervised, house: House) -> Begun:
     config = house.reports.config(row.process)
     if config is None:
         raise StartError("sealed", "The key that sealed the secrets of the process is missing.")
-    prepared = await asyncio.to_thread(_prepare, row, config, house)
-    if not prepared.has_token:
-        with contextlib.suppress(DaemonError):  # a session that is over by now does without
-            await house.settle(row.session.id)
-    try:
-        begun = await launch.spawn(prepared.launch)
-    except launch.LaunchError as error:
-        raise StartError("spawn", str(error)) from None
+    async with _scope(row, house) as scoped:
+        prepared = await asyncio.to_thread(_prepare, row, config, house, scoped)
+        if not prepared.has_token:
+            with contextlib.suppress(DaemonError):  # a session that is over by now does without
+                await house.settle(row.session.id)
+        try:
+            begun = await launch.spawn(prepared.launch)
+        except launch.LaunchError as error:
+            raise StartError("spawn", str(error)) from None
     # It may be over already; then its pid is not anybody's until it is waited for, which has not been done yet.
     wrapper = identify(begun.wrapper) or Identity(begun.wrapper, "", "")
     keeper = identify(begun.keeper) if begun.keeper is not None else None
@@ -95,6 +100,21 @@ async def start_unless_ended(row: Supervised, house: House, woken: asyncio.Event
         await asyncio.wait({starting})
 
 
+@contextlib.asynccontextmanager
+async def _scope(row: Supervised, house: House) -> AsyncIterator[Path | None]:
+    """Yield the directory of a scope for a process; None where systemd does not run us, or makes none."""
+    if not house.scoped:
+        yield None
+        return
+
+    def failed(reason: str) -> None:
+        house.report("process.unscoped", session_id=row.session.id, reason=reason)
+
+    run = row.process.run
+    async with scope.opened(row.session.id, run, house.environment, failed, processes=_LAST_RESORT) as place:
+        yield place
+
+
 class _Prepared(msgspec.Struct, frozen=True):
     """What to start, and whether it will find a valid token; a crash may have left it none."""
 
@@ -103,24 +123,25 @@ class _Prepared(msgspec.Struct, frozen=True):
     has_token: bool
 
 
-def _prepare(row: Supervised, config: ProcessConfig, house: House) -> _Prepared:
+def _prepare(row: Supervised, config: ProcessConfig, house: House, scoped: Path | None) -> _Prepared:
     session = row.session
     if problems := workspace.problems(config, house.settings.workspace_roots):
         raise StartError("spawn", "; ".join(f"{path} {message}" for path, message in problems))
     try:
         has_token = house.files.settle(session.id, session.token_hash)
-        group = cgroup.make(session.id)
-        return _Prepared(_launch(row, config, house, group), group, has_token)
+        group = cgroup.make(session.id, scoped)
+        return _Prepared(_launch(row, config, house, group, scoped), group, has_token)
     except OSError as error:
         raise StartError("spawn", f"{error.filename} cannot be used: {error.strerror}") from None
 
 
-def _launch(row: Supervised, config: ProcessConfig, house: House, group: Cgroup | None) -> launch.Launch:
+def _launch(
+    row: Supervised, config: ProcessConfig, house: House, group: Cgroup | None, scoped: Path | None
+) -> launch.Launch:
     session, process = row.session, row.process
     spent = usage.read(session.usage_stats).cost_usd
     if group is not None:
-        # The last resort where the kernel offers it; we count, too, and say why it ended.
-        group.limit(processes=2 * MOST_PROCESSES)
+        group.limit(processes=_LAST_RESORT)
     return launch.Launch(
         directory=house.files.directory(session.id),
         run=process.run,
@@ -136,4 +157,5 @@ def _launch(row: Supervised, config: ProcessConfig, house: House, group: Cgroup 
         working_dir=str(workspace.resolved(config)),
         umask=house.umask,
         cgroup=group.path if group is not None else None,
+        scope=scoped,
     )

@@ -25,9 +25,10 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SCRIPT = """\
 umask 077
 cd "$1" || exit 125
-run=$2 leader=$3 inner=$4
-shift 4
+run=$2 leader=$3 scope=$4 inner=$5
+shift 5
 signals='HUP INT QUIT USR1 USR2 PIPE ALRM TERM TSTP TTIN TTOU XCPU XFSZ VTALRM PROF'
+if [ -n "$scope" ]; then echo 0 >"$scope/cgroup.procs"; fi
 echo "$run $$" >wrapper || exit 125
 exec 8<>release
 trap '' $signals
@@ -92,7 +93,9 @@ class ExitStatus(NamedTuple):
     signal: int | None
 
 
-def arguments(shell: str, directory: str, run: int, inner: Sequence[str], *, leader: str | None) -> list[str]:
+def arguments(
+    shell: str, directory: str, run: int, inner: Sequence[str], *, leader: str | None, scope: str = ""
+) -> list[str]:
     """Return the wrapper's argument vector.
 
     Args:
@@ -101,8 +104,9 @@ def arguments(shell: str, directory: str, run: int, inner: Sequence[str], *, lea
         run: which run of the session it is.
         inner: umask in octal, directory of the cgroup or nothing, working directory; then the command.
         leader: path of `setsid`, or None where there is none.
+        scope: directory of the cgroup of the wrapper itself, or nothing.
     """
-    return [shell, "-c", SCRIPT, shell, directory, str(run), leader or "", INNER, *inner]
+    return [shell, "-c", SCRIPT, shell, directory, str(run), leader or "", scope, INNER, *inner]
 
 
 def shielded(environment: Mapping[str, str], command: Sequence[str]) -> tuple[dict[str, str], list[str]]:

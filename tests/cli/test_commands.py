@@ -1,4 +1,4 @@
-"""Commands that the desk does not meet every day: secrets, logs, configuration, completion, systemd."""
+"""Commands that the desk does not meet every day: secrets, logs, configuration, completion."""
 
 import json
 import socket
@@ -127,16 +127,6 @@ def test_config_tells_each_value_and_where_it_came_from(daemon: DaemonProcess) -
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_prints_a_script(daemon: DaemonProcess, shell: str) -> None:
     assert "_DAEMON_COMPLETE" in daemon.cli("completion", shell).out
-
-
-def test_systemd_is_told_when_the_daemon_is_ready_and_when_it_stops(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(20)
-        started = DaemonProcess(tmp_path / "home", NOTIFY_SOCKET=str(tmp_path / "notify"))
-        assert manager.recv(100) == b"READY=1"
-        started.stop()
-        assert manager.recv(100) == b"STOPPING=1"
 
 
 def test_a_stop_that_takes_too_long_exits_6_and_force_kills(tmp_path: Path) -> None:

@@ -272,6 +272,9 @@ class PostgresStore(Reads):
         if self._writer.failure is not None:
             await self._writer.run(Unit(lambda tx: values.put(tx.raw, [("write_probe", str(tx.now))], tx.now)))
 
+    async def pulse(self) -> None:
+        """Return: no thread writes here, and whoever waits for the server waits on the event loop, within a limit."""
+
     async def backup(self, directory: Path, stem: str) -> BackupFile:
         """Write a checked SQLite file with all that is committed, which `daemon db copy` can bring back."""
         return await back_up(self._pool.url, directory, stem, self.clock.now())

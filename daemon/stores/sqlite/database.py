@@ -234,6 +234,10 @@ class SQLiteStore(Reads):
             now = self.clock.now()
             await self._writer.run(Unit(lambda tx: values.put(tx.raw, "write_probe", str(now), now)))
 
+    async def pulse(self) -> None:
+        """Wait for the writer's thread: a statement or a disk that never ends would keep everybody waiting."""
+        await self._connection.run(lambda _: None)
+
     async def backup(self, directory: Path, stem: str) -> BackupFile:
         """Write a checked copy on a connection and a thread of its own."""
         await self._flush_for_reading()
