@@ -9,11 +9,11 @@ from daemon.lock import AlreadyRunning
 from daemon.run_info import read_info
 
 
-def already(home: Home, pid: int) -> Failure:
-    """Return the failure that a daemon runs in the home."""
+def already(home: Home, pid: int, cure: str = "see: daemon status") -> Failure:
+    """Return the failure that a daemon runs in the home, and what helps."""
     info = read_info(home)
     where = f" at {info.url}" if info and info.pid == pid else ""
-    return Failure(f"The daemon is already running (pid {pid}){where}", ALREADY_RUNNING, hint="see: daemon status")
+    return Failure(f"The daemon is already running (pid {pid}){where}", ALREADY_RUNNING, hint=cure)
 
 
 @contextlib.contextmanager

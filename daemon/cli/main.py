@@ -20,6 +20,7 @@ COMMANDS = {
     "stop": "daemon.cli.server:stop",
     "restart": "daemon.cli.server:restart",
     "status": "daemon.cli.status:status",
+    "service": "daemon.cli.service:service",
     "login": "daemon.cli.login:login",
     "logout": "daemon.cli.login:logout",
     "agent": "daemon.cli.agent:agent",

@@ -10,4 +10,5 @@ def program() -> list[str]:
     called = Path(sys.argv[0])
     if called.name != "__main__.py" and called.is_file() and os.access(called, os.X_OK):
         return [os.path.abspath(called)]  # noqa: PTH100 (pathlib would follow the link that survives an upgrade)
-    return [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "daemon"]
+    # -P: a directory `daemon` where it will be started is not the module.
+    return [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-P", "-m", "daemon"]

@@ -32,6 +32,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _POLL = 0.02
 _KILLED_SECONDS = 5.0
+_SERVICE_SECONDS = 60.0
 
 
 def _password_options(command: F) -> F:
@@ -199,7 +200,7 @@ def stop(timeout: int | None, force: bool, kill: bool) -> None:
 @_stop_options
 @_start_options
 def restart(*, timeout: int | None, force: bool, kill: bool, port: int | None, log_level: str | None) -> None:
-    """Stop the daemon if it runs, read the configuration anew, and start it detached."""
+    """Stop the daemon if it runs, read its settings anew, and start it: detached, or as the service that it was."""
     home = base.home()
     loaded = base.configuration(home, server_port=port, log_level=log_level)
     initialised = offline.is_initialised(home, loaded)
@@ -207,9 +208,42 @@ def restart(*, timeout: int | None, force: bool, kill: bool, port: int | None, l
         raise Failure("The database cannot be read, and a new start would fail", hint="run: daemon doctor")
     if not initialised:
         raise Failure("There is nothing to restart", NOT_RUNNING, hint="run: daemon start")
-    if (pid := lock_holder(home)) is not None:
+    pid = lock_holder(home)
+    start_service = None if pid is None else _starter(home, pid)
+    if start_service is not None and (port is not None or log_level is not None):
+        raise Failure("A service takes its settings from its configuration", USAGE, hint=f"see {home.config_file}")
+    if pid is not None:
         _stop(home, pid, timeout, force=force, kill=kill)
-    _start_detached(home, port, log_level, None)
+    if start_service is None:
+        _start_detached(home, port, log_level, None)
+        return
+    start_service()
+    info = read_info(home)
+    click.echo(f"the daemon is running at {info.url if info else '?'} (as a service)")
+
+
+def _starter(home: Home, pid: int) -> Callable[[], None] | None:
+    """Return what starts the daemon as the service that it runs as; None where it was started by hand."""
+    # Imported here: `start` does without it.
+    from daemon.installation.install import manager_of  # noqa: PLC0415
+    from daemon.installation.service import ServiceError  # noqa: PLC0415
+
+    manager = manager_of(os.environ)
+    if not manager.runs(pid):
+        return None
+
+    def start() -> None:
+        try:
+            manager.start(anew=False)
+        except ServiceError as error:
+            raise Failure(error.message, FAILED, hint=error.hint) from None
+        deadline = time.monotonic() + _SERVICE_SECONDS
+        while lock_holder(home) is None or read_info(home) is None:  # launchd does not wait for it
+            if time.monotonic() >= deadline:
+                raise Failure("The service does not start", FAILED, hint="see: daemon logs")
+            time.sleep(_POLL)
+
+    return start
 
 
 def _stop(home: Home, pid: int, timeout: int | None, *, force: bool, kill: bool) -> None:
