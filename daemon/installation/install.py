@@ -89,7 +89,7 @@ def write(manager: Manager, service: Service, *, force: bool) -> bool:
         _refuse(manager, service.home, found, "to replace it: daemon service install --force")
     manager.file.parent.mkdir(parents=True, exist_ok=True)
     with files.partial(manager.file) as made:
-        made.write_text(text)
+        made.write_text(text, encoding="utf-8")
         made.chmod(0o644)
         files.sync(made)
         made.replace(manager.file)

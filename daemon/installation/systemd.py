@@ -10,6 +10,7 @@ from daemon.installation.seal import PLACE, seal
 from daemon.installation.service import NAME, Service, ServiceError
 
 UNIT = f"{NAME}.service"
+_PROC = Path("/proc")
 _PLAIN = re.compile(r"[A-Za-z0-9_@+=:,./-]+")
 _NOT_A_PROGRAM = frozenset("\"'\\")  # string_is_safe() of systemd refuses these in the path of what it executes
 
@@ -102,7 +103,7 @@ class Systemd:
     def check(self) -> None:
         """Make sure that there is a systemd of this user, and that it reads units where we put ours."""
         found = _asked("show", "--property=UnitPath", "--value")
-        if str(self.file.parent) not in found.split():
+        if f" {self.file.parent} " not in f" {found} ":
             raise ServiceError(
                 f"Your systemd does not look into {self.file.parent}", "its XDG_CONFIG_HOME is another one: unset yours"
             )
@@ -133,12 +134,12 @@ class Systemd:
         return State(found.get("UnitFileState") == "enabled", word in {"active", "reloading"}, word, pid or None)
 
     def runs(self, pid: int) -> bool:
-        """Return whether a process is in the unit's control group."""
+        """Return whether a process is in the unit's control group, and not in that of a system's unit of its name."""
         try:
-            groups = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+            groups = (_PROC / str(pid) / "cgroup").read_text().splitlines()
         except OSError:
             return False
-        return any(UNIT in line.split("/") for line in groups)
+        return any(UNIT in (path := line.split("/")) and "system.slice" not in path for line in groups)
 
     def lingers(self) -> bool:
         """Return whether the user's systemd goes on without a session of the user (loginctl(1))."""

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.cli import failure
@@ -31,7 +31,7 @@ SERVICE = Service(["/opt/daemon"], Path("/home/me/.local/share/agent-daemon"), "
 PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z"), include_characters=" "), max_size=30)
 
 
-def settings(text: str) -> dict[str, str]:
+def assignments(text: str) -> dict[str, str]:
     """Return the assignments of a unit; the last of a name."""
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
 
@@ -94,24 +94,25 @@ def test_what_an_unprivileged_service_can_give_up_is_given_up(tmp_path: Path, pr
 
 
 def test_agents_keep_what_they_need() -> None:
-    names = settings(SYSTEMD.render(SERVICE)).keys()
+    names = assignments(SYSTEMD.render(SERVICE)).keys()
     for taken in ("ProtectHome", "ProtectSystem", "PrivateTmp", "PrivateNetwork", "RestrictNamespaces", "UMask"):
         assert taken not in names
     assert "MemoryDenyWriteExecute" not in names
 
 
 def test_processes_outlive_the_service_and_do_not_end_it() -> None:
-    found = settings(SYSTEMD.render(SERVICE))
+    found = assignments(SYSTEMD.render(SERVICE))
     assert (found["KillMode"], found["Delegate"], found["OOMPolicy"]) == ("process", "yes", "continue")
 
 
 def test_exit_codes_that_another_start_would_not_change_end_it() -> None:
-    found = settings(SYSTEMD.render(SERVICE))
+    found = assignments(SYSTEMD.render(SERVICE))
     codes = [failure.USAGE, failure.NOT_AUTHENTICATED, failure.ALREADY_RUNNING]
     assert found["Restart"] == "on-failure"
     assert [int(code) for code in found["RestartPreventExitStatus"].split()] == codes
 
 
+@settings(max_examples=60, deadline=None)
 @given(words=st.lists(PRINTABLE, min_size=1, max_size=4))
 def test_a_quoted_word_is_one_word_without_specifiers(words: list[str]) -> None:
     line = " ".join(quoted(word) for word in words)
@@ -120,6 +121,7 @@ def test_a_quoted_word_is_one_word_without_specifiers(words: list[str]) -> None:
     assert [unquoted(word) for word in shlex.split(line)] == words
 
 
+@settings(max_examples=60, deadline=None)
 @given(home=PRINTABLE, path=PRINTABLE)
 def test_what_was_written_is_read_again(home: str, path: str) -> None:
     service = Service(SERVICE.program, Path("/" + home), path, 45)
@@ -128,6 +130,7 @@ def test_what_was_written_is_read_again(home: str, path: str) -> None:
         assert said == (["/opt/daemon", "--home", str(service.home), "start"], path)
 
 
+@settings(max_examples=60, deadline=None)
 @given(where=st.integers(min_value=0), character=st.characters(codec="ascii"))
 def test_any_change_of_the_file_is_seen(where: int, character: str) -> None:
     for manager in (SYSTEMD, LAUNCHD):
@@ -172,7 +175,7 @@ def test_print_tells_of_this_very_program_home_and_path(
         assert said.command == [*this_program(), "--home", str(tmp_path / "my home"), "start"]
         assert said.path == "/usr/bin:/opt/my tools"
     assert run(["--home", str(tmp_path), "service", "print", "--kind", "systemd"]) == 0
-    assert settings(capsys.readouterr().out)["TimeoutStopSec"] == str(77 + CLOSING_SECONDS)
+    assert assignments(capsys.readouterr().out)["TimeoutStopSec"] == str(77 + CLOSING_SECONDS)
     monkeypatch.setenv("DAEMON_SERVER_SHUTDOWN_TIMEOUT", "7777")
     assert run(["--home", str(tmp_path), "service", "print"]) == failure.USAGE
 
@@ -197,6 +200,27 @@ def test_the_script_or_single_file_that_was_called_is_this_program(
     assert this_program() == [str(link)]
     script.chmod(0o644)
     assert this_program() == [sys.executable, "-P", "-m", "daemon"]
+
+
+@pytest.mark.parametrize(
+    ("group", "ours"),
+    [
+        ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/agent-daemon.service", True),
+        ("4:memory:/\n1:name=systemd:/user.slice/user@7.service/agent-daemon.service/daemon-x", True),
+        ("0::/system.slice/agent-daemon.service", False),
+        ("0::/user.slice/user@1000.service/app.slice/app-agents.slice/agent-session-x-1.scope", False),
+        ("0::/user.slice/user@1000.service/app.slice/my-agent-daemon.service", False),
+        ("", False),
+    ],
+)
+def test_a_process_is_the_service_s_where_its_control_group_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str, ours: bool
+) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "cgroup").write_text(f"{group}\n")
+    monkeypatch.setattr("daemon.installation.systemd._PROC", tmp_path)
+    assert SYSTEMD.runs(7) is ours
+    assert not SYSTEMD.runs(8)
 
 
 def test_a_path_keeps_what_means_the_same_everywhere() -> None:

@@ -38,7 +38,7 @@ class Desk:
 
     def __init__(self, place: Path, capture: pytest.CaptureFixture[str]) -> None:
         self.home = place / "daemon home"
-        self.unit = place / "me" / ".config" / "systemd" / "user" / UNIT
+        self.unit = place / "my home" / ".config" / "systemd" / "user" / UNIT
         self.systemd = StandIns(place, "systemctl", "loginctl")
         self.systemd.say("--property=UnitPath", f"/etc/systemd/user {self.unit.parent} /usr/lib/systemd/user\n")
         self.systemd.say(SHOW, ACTIVE)
@@ -59,7 +59,7 @@ class Desk:
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
     made = Desk(tmp_path, capsys)
-    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    monkeypatch.setenv("HOME", str(tmp_path / "my home"))
     monkeypatch.setenv("PATH", str(made.systemd.path))
     for name in [name for name in os.environ if name.startswith(("XDG_", "DAEMON_"))]:
         monkeypatch.delenv(name)

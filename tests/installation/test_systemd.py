@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from daemon.installation.systemd import quoted
-from tests.installation.site import UNIT, Site
+from tests.installation.installed import UNIT, Site
 from tests.support.daemon_process import wait_for
 from tests.support.systemd import UserManager
 

@@ -467,6 +467,15 @@ async def test_the_command_is_in_its_cgroup(world: World) -> None:
     assert await world.said("echo", "out", cgroup=world.root / "nowhere") == "in\nout\n"
 
 
+async def test_the_wrapper_is_in_the_scope_before_it_begins_anything(world: World) -> None:
+    scope = world.root / "scope"
+    scope.mkdir()
+    shown = 'test -e "$0" && echo entered'  # a file stands for the group's: it shows what was written to it
+    assert await world.said("sh", "-c", shown, str(scope / "cgroup.procs"), scope=scope) == "entered\n"
+    assert (scope / "cgroup.procs").read_text() == "0\n"
+    assert await world.said("echo", "out", scope=world.root / "nowhere") == "entered\nout\n"
+
+
 async def test_spawning_is_quick(world: World, kind: str) -> None:
     argv = ["/bin/echo", "here"]
     bare, whole, spawned = [], [], []
