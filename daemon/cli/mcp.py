@@ -120,8 +120,6 @@ def uninstall(client: str, scope: Scope, name: str) -> None:
 def _command(token_file: Path | None) -> list[str]:
     """Return what a client shall start, with what was said of where the daemon and the session are."""
     made = program()
-    if made[1:] == ["-m", "daemon"]:
-        made.insert(1, "-P")  # it is started in a project's directory, where `daemon` may be another module
     chosen = base.chosen()
     if chosen.url is not None:
         made += ["--url", chosen.url]
