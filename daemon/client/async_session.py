@@ -8,13 +8,14 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from daemon.client import calls
-from daemon.client.core import Core, Time
+from daemon.client.core import Core
 from daemon.client.effects import Credential, Pause, Send, Steps, Work
 from daemon.client.errors import ClientError
 from daemon.client.finding import TIMEOUT, Locate, StrPath, credential, locator
+from daemon.client.standing import Time
 from daemon.client.wire import AsyncWire
 from daemon.domain.conversation_views import BoundConversation, ConversationView, TouchedView
-from daemon.domain.views import OwnSession, PublishedEvent, RenewedSession, RevokedSession
+from daemon.domain.views import CreatedChild, OwnSession, PublishedEvent, RenewedSession, RevokedSession, SessionSummary
 
 T = TypeVar("T")
 
@@ -122,6 +123,24 @@ class AsyncSession:
         """As `Session.delete_conversation`."""
         await self._do(self._core.call(calls.delete_conversation(conversation_id)))
 
+    async def create_child(
+        self,
+        *,
+        ttl: int | None = None,
+        constraints: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> CreatedChild:
+        """As `Session.create_child`."""
+        return await self._do(self._core.call(calls.create_child(ttl, constraints, metadata)))
+
+    async def children(self, limit: int | None = None) -> list[SessionSummary]:
+        """As `Session.children`."""
+        return await self._do(self._core.pages(calls.children(min(limit or calls.PAGE, calls.PAGE)), limit))
+
+    async def end_child(self, session_id: str) -> RevokedSession:
+        """As `Session.end_child`."""
+        return await self._do(self._core.call(calls.end_child(session_id)))
+
     async def end(self) -> RevokedSession:
         """As `Session.end`."""
         return await self._do(self._core.end())
@@ -189,6 +208,8 @@ async def _whole(do: Any) -> object:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([task])
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
         task.exception()
         raise

@@ -9,7 +9,14 @@ import msgspec
 from daemon.client.effects import Reply
 from daemon.client.errors import ClientError, Problem, StrangeAnswer
 from daemon.domain.conversation_views import BoundConversation, ConversationView, TouchedView
-from daemon.domain.views import OwnSession, PublishedEvent, RenewedSession, RevokedSession
+from daemon.domain.views import (
+    CreatedChild,
+    OwnSession,
+    PublishedEvent,
+    RenewedSession,
+    RevokedSession,
+    SessionSummary,
+)
 
 T = TypeVar("T")
 
@@ -71,6 +78,8 @@ _own = _reader(OwnSession)
 _renewed = _reader(RenewedSession)
 _revoked = _reader(RevokedSession)
 _published = _reader(PublishedEvent)
+_child = _reader(CreatedChild)
+_children = _reader(list[SessionSummary])
 _bound = _reader(BoundConversation)
 _conversation = _reader(ConversationView)
 _conversations = _reader(list[ConversationView])
@@ -98,6 +107,24 @@ def publish(
     """Tell the owner something."""
     fields = {"type": kind, "referenceId": reference_id, "title": title, "details": details}
     return Call(method="POST", target="/v1/session/events", body=_sent(fields), read=_published, repeatable=False)
+
+
+def create_child(
+    ttl: int | None, constraints: Mapping[str, Any] | None, metadata: Mapping[str, Any] | None
+) -> Call[CreatedChild]:
+    """Make a session below this one."""
+    fields = {"ttl": ttl, "constraints": constraints, "metadata": metadata}
+    return Call(method="POST", target="/v1/session/children", body=_sent(fields), read=_child, repeatable=False)
+
+
+def children(limit: int) -> Call[list[SessionSummary]]:
+    """List the sessions right below this one: the first page of them."""
+    return Call(method="GET", target=f"/v1/session/children?limit={limit}", read=_children)
+
+
+def end_child(session_id: str) -> Call[RevokedSession]:
+    """End a session below this one."""
+    return Call(method="DELETE", target=f"/v1/session/children/{_quoted(session_id)}", read=_revoked)
 
 
 def bind(conversation_id: str, provider: str, model: str, external_id: str | None) -> Call[BoundConversation]:
@@ -184,9 +211,13 @@ def _any(reply: Reply) -> Any:
 
 
 def _of(conversation_id: str) -> str:
-    quoted = urllib.parse.quote(conversation_id, safe="")
-    # A path segment of dots alone would be taken for a step up (RFC 3986, section 5.2.4).
-    return f"/v1/conversations/{quoted.replace('.', '%2E') if quoted in {'.', '..'} else quoted}"
+    return f"/v1/conversations/{_quoted(conversation_id)}"
+
+
+def _quoted(text: str) -> str:
+    """Return a segment of a path; one of dots alone would be taken for a step up (RFC 3986, section 5.2.4)."""
+    quoted = urllib.parse.quote(text, safe="")
+    return quoted.replace(".", "%2E") if quoted in {".", ".."} else quoted
 
 
 def _sent(fields: dict[str, Any]) -> bytes:

@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from daemon.client import calls
-from daemon.client.core import Core, Time
+from daemon.client.core import Core
 from daemon.client.effects import Credential, Pause, Send, Steps, Work
 from daemon.client.finding import TIMEOUT, Locate, StrPath, credential, locator
+from daemon.client.standing import Time
 from daemon.client.wire import Wire
 from daemon.domain.conversation_views import BoundConversation, ConversationView, TouchedView
-from daemon.domain.views import OwnSession, PublishedEvent, RenewedSession, RevokedSession
+from daemon.domain.views import CreatedChild, OwnSession, PublishedEvent, RenewedSession, RevokedSession, SessionSummary
 
 T = TypeVar("T")
 
@@ -158,6 +159,33 @@ class Session:
     def delete_conversation(self, conversation_id: str) -> None:
         """Delete a conversation; raises NotFound where there is none."""
         self._do(self._core.call(calls.delete_conversation(conversation_id)))
+
+    def create_child(
+        self,
+        *,
+        ttl: int | None = None,
+        constraints: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> CreatedChild:
+        """Make a session for whoever does a part of the work: it lasts no longer than this one and may do no more.
+
+        Args:
+            ttl: seconds until it has to be renewed.
+            constraints, metadata: JSON objects; what goes beyond this session's constraints is cut to them.
+        """
+        return self._do(self._core.call(calls.create_child(ttl, constraints, metadata)))
+
+    def children(self, limit: int | None = None) -> list[SessionSummary]:
+        """List the sessions right below this one that are not revoked, newest first.
+
+        Args:
+            limit: how many at most; None is all of them.
+        """
+        return self._do(self._core.pages(calls.children(min(limit or calls.PAGE, calls.PAGE)), limit))
+
+    def end_child(self, session_id: str) -> RevokedSession:
+        """End a session below this one, with all that descends from it."""
+        return self._do(self._core.call(calls.end_child(session_id)))
 
     def end(self) -> RevokedSession:
         """End the session, for good; that it was ended so already is no error."""

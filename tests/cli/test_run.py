@@ -45,8 +45,8 @@ from pathlib import Path
 from tests.support.shared_time import SharedTime
 clock = SharedTime(Path(sys.argv.pop(1)))
 time.time = clock.wall
-from daemon.client import core
-core.LONGEST_PAUSE = 0.05  # the test's time jumps
+from daemon.client import renewal
+renewal.LONGEST_PAUSE = 0.05  # the test's time jumps
 from daemon.__main__ import main
 main()
 """

@@ -13,8 +13,9 @@ from daemon.client import (
     SessionEnded,
     TooEarly,
 )
+from daemon.client.finding import credential
 from daemon.domain.conversation_views import BoundConversation, ConversationView
-from daemon.domain.views import OwnSession, PublishedEvent, RenewedSession, RevokedSession
+from daemon.domain.views import CreatedChild, OwnSession, PublishedEvent, RenewedSession, RevokedSession
 from tests.client.conftest import OpenAgent
 from tests.support.agents import Agent, of_file, token_file
 from tests.support.live import LiveDaemon
@@ -88,6 +89,23 @@ def test_a_list_follows_its_pages(agent: Agent, monkeypatch: pytest.MonkeyPatch)
     assert len(agent.do("conversations")) == 7
     assert len(agent.do("conversations", limit=5)) == 5
     assert len(agent.do("conversations", limit=2)) == 2
+
+
+def test_a_session_makes_lists_and_ends_sessions_below_it(agent: Agent, open_agent: OpenAgent) -> None:
+    child = agent.do("create_child", ttl=900, constraints={"maxRequests": 5}, metadata={"part": 1})
+    assert isinstance(child, CreatedChild)
+    assert (child.depth, child.ttl, child.parent_id) == (1, 900, agent.session.id)
+    assert child.token not in repr(child)
+    below = open_agent(credential(None, child.token, {}))
+    assert below.do("whoami").parent_id == agent.session.id
+    assert [one.id for one in agent.do("children")] == [child.id]
+    assert agent.do("end_child", child.id).status == "REVOKED"
+    with pytest.raises(SessionEnded):
+        below.do("whoami")
+    assert agent.do("children") == []
+    with pytest.raises(NotFound):
+        agent.do("end_child", "../../session")
+    assert agent.do("whoami").status == "ACTIVE"
 
 
 def test_any_other_route_answers_with_its_json(agent: Agent, made: dict[str, Any]) -> None:

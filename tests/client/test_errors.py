@@ -268,7 +268,12 @@ def test_a_token_is_in_no_repr_no_error_and_no_log(  # noqa: PLR0917 (fixtures)
         except ClientError as error:
             told += [repr(error), str(error), repr(vars(error))]
     session = agent.session
-    told += [repr(session), repr(session._core), repr(session._core._plan), repr(session._core._answer)]
+    told += [
+        repr(session),
+        repr(session._core),
+        repr(session._core._standing.look()),
+        repr(session._core._renewal.answer),
+    ]
     with pytest.raises(ClientError) as refused:
         Session.open(file, token=made["token"])
     told += [repr(refused.value), repr(Session.open(token=made["token"], home=live.root))]

@@ -331,7 +331,7 @@ def test_a_suspended_session_is_told_at_once_and_kept_for_when_it_is_resumed(
         driven.run(driven.core.call(calls.whoami()))
     assert (refused.value.code, driven.pauses) == ("SESSION_SUSPENDED", [])
     live.owner.post(f"/v1/sessions/{made['id']}/resume").raise_for_status()
-    keep_until(driven, live, live.time.wall + 30)
+    keep_until(driven, live, live.time.wall + 70)
     assert driven.run(driven.core.call(calls.whoami())).renewal_count == 1
 
 

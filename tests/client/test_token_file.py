@@ -35,7 +35,7 @@ def as_another_program(live: LiveDaemon, file: Path, script: str) -> "subprocess
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from daemon.client import *\n"
-        "from daemon.client.core import Time\n"
+        "from daemon.client.standing import Time\n"
         "from daemon.client.finding import credential, locator\n"
         "file = Path(sys.argv[1])\n"
         "known, locate = credential(file, None, {}), locator(None, sys.argv[2], None, {})\n"

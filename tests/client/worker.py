@@ -9,8 +9,8 @@ from pathlib import Path
 
 from daemon.client import AsyncSession, Session, SessionEnded
 from daemon.client.claims import claims
-from daemon.client.core import Time
 from daemon.client.finding import credential, locator
+from daemon.client.standing import Time
 from tests.support.shared_time import SharedTime
 
 TOKEN = re.compile(r"wai_sess_[\w-]+\.[\w-]+\.[\w-]+\n")

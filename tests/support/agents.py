@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from daemon.client import AsyncSession, Session
-from daemon.client.core import Core, Time
+from daemon.client.core import Core
 from daemon.client.effects import Credential, Effect, Pause, Send, Steps, Work
 from daemon.client.finding import Locate, credential, locator
+from daemon.client.standing import Time
 from daemon.client.wire import Wire
 from tests.support.live import LiveDaemon
 
