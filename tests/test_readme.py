@@ -185,6 +185,27 @@ def test_every_command_about_other_services_says_what_the_readme_says(tmp_path: 
 
 
 @needs_jq
+def test_the_programs_of_the_client_say_what_the_readme_says(tmp_path: Path) -> None:
+    text, home = section("A client that never loses its session"), tmp_path / "home"
+    for name, program in zip(("worker.py", "worker_async.py"), blocks(text, "python"), strict=True):
+        assert f"`{name}`" in text
+        (tmp_path / name).write_text(program)
+    script = "set -eu\n" + "\n".join(blocks(text))
+    try:
+        env = with_agent(home, tmp_path)
+        (tmp_path / "bin" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        (tmp_path / "bin" / "python").chmod(0o755)
+        done = subprocess.run(
+            ["bash", "-c", script], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+    finally:
+        cli(home, "stop", "--force", "--timeout", "5")
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = "".join(blocks(re.sub(r"```(sh|python)\n.*?```", "", text, flags=re.DOTALL), ""))
+    assert done.stdout == shown
+
+
+@needs_jq
 def test_every_command_about_more_than_one_machine_says_what_the_readme_says(tmp_path: Path) -> None:
     text, home, other = section("More than one machine"), tmp_path / "home", tmp_path / "other-home"
     with fresh_database(migrated=False) as database, shared() as redis:

@@ -25,11 +25,11 @@ class TokenFileError(ClientError):
 
 
 class Unreachable(ClientError):
-    """No daemon answered in time; nothing was done."""
+    """No daemon answered in time; the same call may be made again."""
 
 
 class OutcomeUnknown(Unreachable):
-    """The connection ended after the request was sent: it may have been carried out, so it was not repeated."""
+    """No daemon answered in time, but what was asked may have been done: look before you ask again."""
 
 
 class StrangeAnswer(ClientError):

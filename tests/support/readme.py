@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from daemon import config, log_events
+from daemon.client.errors import REMEDIES, ClientError, NotRenewable, OutcomeUnknown, Problem, refusal
 from daemon.domain.clock import DomainClock
 from daemon.domain.errors import CATALOGUE
 from daemon.domain.facts import kinds
@@ -78,9 +79,24 @@ def tool_errors() -> str:
     return "\n".join(rows) + "\n"
 
 
+def client() -> str:
+    """Return the client's errors, and the codes that each stands for, as a table."""
+    rows = ["| `daemon.client` raises | what you can do | codes |", "|---|---|---|"]
+    codes: dict[type[ClientError], list[str]] = {
+        error: [] for error in (*REMEDIES, *ClientError.__subclasses__(), NotRenewable, OutcomeUnknown)
+    }
+    for code in dict.fromkeys(kind.code for kind in CATALOGUE):
+        codes[type(refusal(Problem(code=code, status=0, detail="")))].append(f"`{code}`")
+    for error, stand_for_it in codes.items():
+        meant = (error.__doc__ or "").partition("\n")[0]
+        rows.append(f"| `{error.__name__}` | {meant} | {', '.join(stand_for_it)} |")
+    return "\n".join(rows) + "\n"
+
+
 TABLES = {
     "tools": tools,
     "tool-errors": tool_errors,
+    "client": client,
     "notifications": notifications,
     "routes": routes,
     "errors": errors,
