@@ -369,11 +369,11 @@ def test_a_journal_that_a_crash_left_is_rolled_back_before_reading(tmp_path: Pat
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 600 KiB; only root can make one."""
+    """A file system of 800 KiB; only root can make one."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=600k", "none", disk], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=800k", "none", disk], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("mounting a small file system needs root")
