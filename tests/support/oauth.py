@@ -33,9 +33,9 @@ class Service:
         """Return a client with its credential, of this daemon or of another one."""
         return live.client(Authorization=f"Bearer {self.credential}")
 
-    def introspect(self, token: str, **more: str) -> httpx.Response:
+    def introspect(self, token: str) -> httpx.Response:
         """Ask about a token."""
-        return self.client.post(INTROSPECT, data={"token": token, **more})
+        return self.client.post(INTROSPECT, data={"token": token})
 
     def told(self, token: str) -> dict[str, Any]:
         """Return what is told of a token."""
