@@ -7,6 +7,7 @@ import msgspec
 import rich_click as click
 
 from daemon.cli import base
+from daemon.cli.candidates import agents
 from daemon.cli.client import PAGE, Answer, Client, merged
 from daemon.cli.failure import USAGE, Failure
 from daemon.cli.lookup import agent_id
@@ -79,7 +80,7 @@ def list_(status: str | None, as_json: bool) -> None:
 
 
 @agent.command()
-@click.argument("ref", metavar="AGENT")
+@click.argument("ref", metavar="AGENT", shell_complete=agents())
 @base.json_option
 def show(ref: str, as_json: bool) -> None:
     """Show everything about an AGENT."""
@@ -88,7 +89,7 @@ def show(ref: str, as_json: bool) -> None:
 
 
 @agent.command()
-@click.argument("ref", metavar="AGENT")
+@click.argument("ref", metavar="AGENT", shell_complete=agents("ACTIVE"))
 @click.option("--reason", help="Why; it is shown with the agent.")
 @base.json_option
 def suspend(ref: str, reason: str | None, as_json: bool) -> None:
@@ -97,7 +98,7 @@ def suspend(ref: str, reason: str | None, as_json: bool) -> None:
 
 
 @agent.command()
-@click.argument("ref", metavar="AGENT")
+@click.argument("ref", metavar="AGENT", shell_complete=agents("SUSPENDED"))
 @click.option("--reason", help="Why; it stands in the audit log.")
 @base.json_option
 def activate(ref: str, reason: str | None, as_json: bool) -> None:
@@ -112,7 +113,7 @@ def _switch(ref: str, action: str, reason: str | None, as_json: bool) -> None:
 
 
 @agent.command()
-@click.argument("ref", metavar="AGENT")
+@click.argument("ref", metavar="AGENT", shell_complete=agents())
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @base.json_option
 def remove(ref: str, yes: bool, as_json: bool) -> None:

@@ -8,6 +8,7 @@ import msgspec
 import rich_click as click
 
 from daemon.cli import base
+from daemon.cli.candidates import agents, event_types, one_of, sessions
 from daemon.cli.client import PAGE, Answer, Client, merged
 from daemon.cli.exclusive import maintaining
 from daemon.cli.failure import Failure
@@ -27,9 +28,11 @@ def audit() -> None:
 
 @audit.command("list")
 @click.option("--after", type=click.IntRange(0), help="Only events after this sequence number.")
-@click.option("--type", "kind", help="Only events of this type, such as SESSION_RENEWED.")
-@click.option("--agent", help="Only this agent's (id or name).")
-@click.option("--session", help="Only this session's.")
+@click.option(
+    "--type", "kind", shell_complete=one_of(event_types), help="Only events of this type, such as SESSION_RENEWED."
+)
+@click.option("--agent", shell_complete=agents(), help="Only this agent's (id or name).")
+@click.option("--session", shell_complete=sessions, help="Only this session's.")
 @click.option("--severity", type=click.Choice(get_args(Severity)), help="Only events of this severity.")
 @click.option("-n", "--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at most.")
 @base.json_option

@@ -6,10 +6,13 @@ from typing import Any
 
 import msgspec
 import rich_click as click
+from click.shell_completion import CompletionItem
 
 from daemon.cli.failure import USAGE, Failure
+from daemon.cli.shells import directories
 from daemon.config import ConfigError, Loaded, load
 from daemon.home import Home
+from daemon.lock import read_info
 
 
 class Chosen(msgspec.Struct):
@@ -24,12 +27,20 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         setattr(ctx.find_root().ensure_object(Chosen), str(param.name), value)
 
 
+def _running(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """Offer the address of the daemon of the home."""
+    with ctx.scope(cleanup=False):
+        info = read_info(home())
+    return [CompletionItem(info.url)] if info is not None and info.url.startswith(incomplete) else []
+
+
 def _global_options() -> list[click.Parameter]:
     return [
         click.Option(
             ["--home"],
             type=click.Path(path_type=Path),
             metavar="DIR",
+            shell_complete=directories,
             expose_value=False,
             callback=_remember,
             help="Home of the daemon (else DAEMON_HOME, else the user's data directory).",
@@ -37,6 +48,7 @@ def _global_options() -> list[click.Parameter]:
         click.Option(
             ["--url"],
             metavar="URL",
+            shell_complete=_running,
             expose_value=False,
             callback=_remember,
             help="Address of a running daemon (else DAEMON_URL, else the daemon of the home).",

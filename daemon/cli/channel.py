@@ -5,13 +5,17 @@ from typing import get_args
 import rich_click as click
 
 from daemon.cli import base
+from daemon.cli.candidates import channels, one_of
 from daemon.cli.channel_add import PATH, add, print_channel
 from daemon.cli.client import Client
 from daemon.cli.failure import Failure
 from daemon.cli.lookup import channel_id
 from daemon.cli.output import json_out, relative, table
 from daemon.domain.message_views import AttemptView, ChannelTest, ChannelView
+from daemon.domain.notifications import EVENTS
 from daemon.domain.rows import AttemptStatus
+
+channel_argument = click.argument("ref", metavar="CHANNEL", shell_complete=channels)
 
 
 @click.group(cls=base.Group)
@@ -42,7 +46,7 @@ def _health(view: ChannelView) -> str:
 
 
 @channel.command()
-@click.argument("ref", metavar="CHANNEL")
+@channel_argument
 @base.json_option
 def test(ref: str, as_json: bool) -> None:
     """Send a test message through a CHANNEL (exit 1: it did not arrive)."""
@@ -58,7 +62,7 @@ def test(ref: str, as_json: bool) -> None:
 
 
 @channel.command()
-@click.argument("ref", metavar="CHANNEL")
+@channel_argument
 @click.option("--force", is_flag=True, help="Even if too few channels remain.")
 @base.json_option
 def disable(ref: str, force: bool, as_json: bool) -> None:
@@ -69,7 +73,7 @@ def disable(ref: str, force: bool, as_json: bool) -> None:
 
 
 @channel.command()
-@click.argument("ref", metavar="CHANNEL")
+@channel_argument
 @base.json_option
 def enable(ref: str, as_json: bool) -> None:
     """Use a disabled CHANNEL again, if it works."""
@@ -79,7 +83,11 @@ def enable(ref: str, as_json: bool) -> None:
 
 @channel.command()
 @click.option("--status", type=click.Choice(get_args(AttemptStatus)), help="Only attempts that ended so.")
-@click.option("--event", help="Only attempts to tell of this event, such as SESSION_RENEWED.")
+@click.option(
+    "--event",
+    shell_complete=one_of(lambda: EVENTS),
+    help="Only attempts to tell of this event, such as SESSION_RENEWED.",
+)
 @click.option("-n", "--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="How many at most.")
 @base.json_option
 def log(status: str | None, event: str | None, limit: int, as_json: bool) -> None:

@@ -11,15 +11,16 @@ import msgspec
 import rich_click as click
 
 from daemon.cli import base
+from daemon.cli.candidates import agents, one_of
 from daemon.cli.client import Answer, Client
 from daemon.cli.credentials import ask, has_terminal
 from daemon.cli.failure import USAGE, Failure
 from daemon.cli.lookup import agent_id
 from daemon.cli.output import fields, json_out, note
-from daemon.cli.telegram_chat import find_chat
 from daemon.domain.channels import ChannelType
 from daemon.domain.levels import LEVELS
 from daemon.domain.message_views import ChannelView
+from daemon.domain.notifications import EVENTS
 
 PATH = "/v1/owner/notification-channels"
 _RANDOM_BYTES = 16
@@ -47,8 +48,18 @@ _OPTIONS = (
     click.option(
         "--min-level", type=click.Choice(LEVELS, case_sensitive=False), help="The least level.  [default: INFO]"
     ),
-    click.option("--event", multiple=True, help="Only this event, such as SESSION_RENEWED; may be repeated."),
-    click.option("--agent", multiple=True, help="Only events of this agent (id or name); may be repeated."),
+    click.option(
+        "--event",
+        multiple=True,
+        shell_complete=one_of(lambda: EVENTS),
+        help="Only this event, such as SESSION_RENEWED; may be repeated.",
+    ),
+    click.option(
+        "--agent",
+        multiple=True,
+        shell_complete=agents(),
+        help="Only events of this agent (id or name); may be repeated.",
+    ),
     click.option(
         "--config-file",
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -177,6 +188,9 @@ def telegram(chat_id: str | None, allowed: tuple[int, ...], api_url: str | None,
     adding.option("apiUrl", api_url)
     adding.ask("botToken", "bot token")
     if "chatId" not in adding.config:
+        # Imported here: asyncio takes longer than most commands run.
+        from daemon.cli.telegram_chat import find_chat  # noqa: PLC0415
+
         adding.config["chatId"] = find_chat(adding.config)
     adding.finish()
 

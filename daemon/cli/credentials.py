@@ -32,6 +32,15 @@ class Credential(msgspec.Struct, frozen=True):
         return f"Credential({self.name})"
 
 
+def ticket() -> Credential | None:
+    """Return the owner ticket of this shell, if it has one."""
+    text = os.environ.get(TICKET, "")
+    if not text:
+        return None
+    wellformed = text.startswith(TICKET_PREFIX) and text.isascii() and text.isprintable()
+    return Credential(TICKET, {"Authorization": f"Bearer {text}"} if wellformed else {})
+
+
 class Owner:
     """The owner's credentials in the order in which they are tried; each is asked for once.
 
@@ -40,7 +49,7 @@ class Owner:
     """
 
     def __init__(self, *, use_ticket: bool = True) -> None:
-        self._ticket = os.environ.get(TICKET, "") if use_ticket else ""
+        self._ticket = ticket() if use_ticket else None
         self._password: Credential | None = None
         self.may_ask = True
 
@@ -50,16 +59,13 @@ class Owner:
         Raises:
             Failure: 4, where no password can be had.
         """
-        if self._ticket:
-            yield Credential(TICKET, {"Authorization": f"Bearer {self._ticket}"} if self._wellformed() else {})
-            self._ticket = ""
+        if self._ticket is not None:
+            yield self._ticket
+            self._ticket = None
         if self._password is None:
             name, password = self._find()
             self._password = Credential(name, password_headers(password))
         yield self._password
-
-    def _wellformed(self) -> bool:
-        return self._ticket.startswith(TICKET_PREFIX) and self._ticket.isascii() and self._ticket.isprintable()
 
     def _find(self) -> tuple[str, str]:
         if given := from_environment():

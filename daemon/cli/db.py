@@ -1,13 +1,14 @@
 """`daemon db`: looks at the database that change nothing, running or not, and its way to another."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
 import rich_click as click
 
 from daemon.cli import base
+from daemon.cli.candidates import one_of
 from daemon.cli.db_copy import copy
 from daemon.cli.exclusive import maintaining
 from daemon.cli.failure import USAGE, Failure
@@ -57,8 +58,15 @@ def check() -> None:
     click.echo("the database is whole")
 
 
+def _tables() -> Iterable[str]:
+    # Imported here: only who completes one needs them.
+    from daemon.stores.tables import TABLES  # noqa: PLC0415
+
+    return (table.name for table in TABLES)
+
+
 @db.command()
-@click.argument("table")
+@click.argument("table", shell_complete=one_of(_tables))
 @click.option("--format", "kind", type=click.Choice(["csv", "json"]), default="csv", show_default=True, help="Which.")
 def export(table: str, kind: Literal["csv", "json"]) -> None:
     """Print the rows of TABLE; what is secret is shown as *** (exit 2: no such table)."""

@@ -1,6 +1,5 @@
 """`daemon doctor`: what is wrong with this home, and what cures it."""
 
-import asyncio
 import os
 import time
 
@@ -16,7 +15,9 @@ from daemon.cli.output import json_out, one_line
 @base.json_option
 def doctor(as_json: bool) -> int:
     """Examine the home, running or not, and change nothing (exit 1: something has failed)."""
-    # Imported here: the engine takes longer than most commands run.
+    # Imported here: the engine, and asyncio, take longer than most commands run.
+    import asyncio  # noqa: PLC0415
+
     from daemon.maintenance.doctor import examine  # noqa: PLC0415
     from daemon.maintenance.findings import Patient  # noqa: PLC0415
 

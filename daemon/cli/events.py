@@ -9,6 +9,7 @@ import msgspec
 import rich_click as click
 
 from daemon.cli import base
+from daemon.cli.candidates import event_types, one_of
 from daemon.cli.client import PAGE, Client
 from daemon.cli.credentials import Owner
 from daemon.cli.following import EVENTS, Frame, Stream, newest_event
@@ -35,7 +36,13 @@ class _Events(Stream[bytes]):
 @click.command(cls=base.Command)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what happens from now on (or after --after).")
 @click.option("--after", type=click.IntRange(0), metavar="SEQ", help="Every event after this sequence number.")
-@click.option("--type", "kind", metavar="T", help="Only events of this type, such as SESSION_RENEWED.")
+@click.option(
+    "--type",
+    "kind",
+    metavar="T",
+    shell_complete=one_of(event_types),
+    help="Only events of this type, such as SESSION_RENEWED.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print each event as the API shows it, one object a line.")
 def events(*, follow: bool, after: int | None, kind: str | None, as_json: bool) -> None:
     """Show the newest events, or follow them live."""

@@ -11,7 +11,8 @@ import msgspec
 import rich_click as click
 
 from daemon.cli import base
-from daemon.log_events import for_people, log_files
+from daemon.cli.candidates import one_of, sessions
+from daemon.log_events import EVENTS, for_people, log_files
 
 _POLL = 0.2
 _LEVELS = ("debug", "info", "warning", "error")
@@ -42,8 +43,12 @@ class _Filter(msgspec.Struct, frozen=True):
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is logged from now on.")
 @click.option("-n", "--lines", type=click.IntRange(0), default=100, show_default=True, help="How many lines at most.")
 @click.option("--level", type=click.Choice(_LEVELS), default="debug", help="Least level.")
-@click.option("--event", help="Only this event (session.renewed), or all of a noun (session).")
-@click.option("--session", "session_id", help="Only this session's lines.")
+@click.option(
+    "--event",
+    shell_complete=one_of(lambda: EVENTS),
+    help="Only this event (session.renewed), or all of a noun (session).",
+)
+@click.option("--session", "session_id", shell_complete=sessions, help="Only this session's lines.")
 @click.option("--json", "as_json", is_flag=True, help="Print the lines as they stand in the file.")
 def logs(*, follow: bool, lines: int, level: str, event: str | None, session_id: str | None, as_json: bool) -> None:
     """Show the structured log."""

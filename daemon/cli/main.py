@@ -10,6 +10,7 @@ import rich_click as click
 
 from daemon import __version__
 from daemon.cli import base
+from daemon.cli.completion import VARIABLE, answer
 from daemon.cli.failure import FAILED, OK, USAGE, Failure
 from daemon.cli.output import one_line
 from daemon.home import HomeError
@@ -82,6 +83,8 @@ def root() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code; a failure is one line on standard error, never a traceback."""
+    if VARIABLE in os.environ:
+        return answer(root)
     try:
         code = root.main(list(arguments), prog_name="daemon", standalone_mode=False)
     except Failure as failure:

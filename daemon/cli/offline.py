@@ -1,6 +1,5 @@
 """What the CLI reads of the database itself before a start; whole looks are in `daemon.maintenance`."""
 
-import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -34,7 +33,9 @@ def _read_file(database: Path) -> bool | None:
 
 
 def _ask_postgres(url: str) -> bool | None:
-    # Imported here: the engines take longer than most commands run.
+    # Imported here: the engines, and asyncio, take longer than most commands run.
+    import asyncio  # noqa: PLC0415
+
     from daemon.engines import has_password  # noqa: PLC0415
     from daemon.stores.migration_files import MigrationError  # noqa: PLC0415
 

@@ -10,9 +10,11 @@ import msgspec
 import rich_click as click
 
 from daemon.cli import sources
+from daemon.cli.candidates import one_of, variables
 from daemon.cli.failure import USAGE, Failure
 from daemon.cli.output import one_line
 from daemon.cli.parameters import AMOUNT, DURATION, SIZE
+from daemon.cli.shells import directories, files, program
 from daemon.domain.process_config import CLAUDE, MAX_ENVIRONMENT, MAX_PROMPT, Restart
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -54,8 +56,18 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 _OPTIONS = (
-    click.option("--process", metavar=CLAUDE, help="Run Claude Code for it; any other command stands after --."),
-    click.option("--workdir", metavar="DIR", help="Where it works; for a new session, else the current directory."),
+    click.option(
+        "--process",
+        metavar=CLAUDE,
+        shell_complete=one_of(lambda: [CLAUDE]),
+        help="Run Claude Code for it; any other command stands after --.",
+    ),
+    click.option(
+        "--workdir",
+        metavar="DIR",
+        shell_complete=directories,
+        help="Where it works; for a new session, else the current directory.",
+    ),
     click.option("--model", help="The model that it uses."),
     click.option("--max-turns", type=int, metavar="N", help="Of its own turns with the model, for each message."),
     click.option("--system-prompt", metavar="TEXT|@FILE", help="Appended to its own; @- is standard input."),
@@ -64,11 +76,20 @@ _OPTIONS = (
         "--env",
         multiple=True,
         metavar="NAME[=VALUE]",
+        shell_complete=variables,
         help="A variable for it; NAME alone takes this shell's own. A VALUE that stands here can be seen by every "
         "program on this machine while the command runs (ps): for secrets use NAME alone, or --env-file.",
     ),
-    click.option("--env-file", multiple=True, metavar="FILE", help="Lines NAME=VALUE or NAME; # begins a comment."),
-    click.option("--oauth-token-file", metavar="FILE", help="File with its CLAUDE_CODE_OAUTH_TOKEN."),
+    click.option(
+        "--env-file",
+        multiple=True,
+        metavar="FILE",
+        shell_complete=files,
+        help="Lines NAME=VALUE or NAME; # begins a comment.",
+    ),
+    click.option(
+        "--oauth-token-file", metavar="FILE", shell_complete=files, help="File with its CLAUDE_CODE_OAUTH_TOKEN."
+    ),
     click.option("--oauth-token-stdin", is_flag=True, help="Read that token from standard input."),
     click.option("--max-memory", type=SIZE, metavar="SIZE", help="Of the whole tree: 512m, 2g; 0 is no bound."),
     click.option("--max-cpu", type=AMOUNT, metavar="CORES", help="That the whole tree may keep busy; 0 is no bound."),
@@ -84,10 +105,11 @@ _OPTIONS = (
     click.option(
         "--process-json",
         metavar="FILE|-|JSON",
+        shell_complete=files,
         help="The whole `process` object of the API, without a secret if it stands here; an option wins over it.",
     ),
 )
-_COMMAND = click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND…]")
+_COMMAND = click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND…]", shell_complete=program)
 
 
 def process_options(command: F) -> F:

@@ -12,6 +12,7 @@ import msgspec
 import rich_click as click
 
 from daemon.cli import base, token_directory
+from daemon.cli.candidates import agents
 from daemon.cli.client import Client
 from daemon.cli.credentials import Owner
 from daemon.cli.failure import RUN_FAILED, Failure
@@ -19,6 +20,7 @@ from daemon.cli.lookup import agent_id, agent_id_or_none
 from daemon.cli.output import note
 from daemon.cli.parameters import DURATION
 from daemon.cli.runner import Runner, myself
+from daemon.cli.shells import program
 from daemon.client import ClientError, Session, SessionEnded
 from daemon.client.finding import TOKEN, TOKEN_FILE, URL
 from daemon.config import SECRET_VARIABLES, STORAGE_VARIABLES, VERIFIER_VARIABLE
@@ -33,10 +35,10 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
 
 @click.command(cls=base.Command, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("--agent", required=True, help="Whose session it is (id or name).")
+@click.option("--agent", required=True, shell_complete=agents("ACTIVE"), help="Whose session it is (id or name).")
 @click.option("--create", is_flag=True, help="Register the agent if there is none of that name.")
 @click.option("--ttl", type=DURATION, help="How long the session lasts until it is renewed.")
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, shell_complete=program)
 def run(agent: str, create: bool, ttl: int | None, command: tuple[str, ...]) -> int:
     """Run COMMAND with a session of its own, which ends with it; the exit code is COMMAND's."""
     try:

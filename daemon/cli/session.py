@@ -7,6 +7,7 @@ import rich_click as click
 
 from daemon.cli import base
 from daemon.cli.attach import attach
+from daemon.cli.candidates import agents
 from daemon.cli.client import PAGE, Answer, Client, merged, next_link
 from daemon.cli.lookup import agent_id, session_id
 from daemon.cli.output import export_line, fields, json_out, note, relative, shell_of, table
@@ -37,7 +38,14 @@ for command in (send, output, attach, update, kill, tree):
 
 
 @session.command(context_settings={"allow_interspersed_args": False})
-@click.option("--agent", "ref", required=True, metavar="AGENT", help="Whose session, by id or name.")
+@click.option(
+    "--agent",
+    "ref",
+    required=True,
+    metavar="AGENT",
+    shell_complete=agents("ACTIVE"),
+    help="Whose session, by id or name.",
+)
 @click.option("--ttl", type=DURATION, help="How long it lasts until it is renewed, 5m to 7d.")
 @click.option("--constraints", type=JSON_OBJECT, metavar="JSON", help="""Its limits, such as '{"maxRenewals": 3}'.""")
 @click.option("--user", "userId", help="The user it works for.")
@@ -102,7 +110,7 @@ def show_created(created: CreatedSession) -> None:
 
 
 @session.command(name="list")
-@click.option("--agent", "ref", metavar="AGENT", help="Only of this agent, by id or name.")
+@click.option("--agent", "ref", metavar="AGENT", shell_complete=agents(), help="Only of this agent, by id or name.")
 @click.option("--all", "every", is_flag=True, help="Revoked sessions too.")
 @click.option(
     "--status", type=click.Choice(["ACTIVE", "EXPIRED", "REVOKED"], case_sensitive=False), help="Only of this status."

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import rich_click as click
 
+from daemon.cli.candidates import sessions
 from daemon.cli.client import Answer
 from daemon.cli.output import fields, json_out, relative, span, usd
 from daemon.domain.process_views import ProcessView
 from daemon.domain.views import SessionDetail
 
-session_argument = click.argument("session_ref", metavar="SESSION")
+session_argument = click.argument("session_ref", metavar="SESSION", shell_complete=sessions)
 reason_option = click.option("--reason", help="Why; it stands in the audit log.")
 
 
