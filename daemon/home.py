@@ -74,7 +74,7 @@ class Home(msgspec.Struct, frozen=True):
 
     @property
     def json_file(self) -> Path:
-        """The running daemon's `RunInfo`."""
+        """The running daemon's pid, address, socket and version."""
         return self.root / "daemon.json"
 
     @property

@@ -12,6 +12,25 @@ ALREADY_RUNNING = 5
 STOP_TIMED_OUT = 6
 RUN_FAILED = 125
 """`daemon run` failed itself; COMMAND has the other codes (as docker run, env(1) and timeout(1))."""
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+INTERRUPTED = 130
+
+EXIT_CODES = {
+    OK: "It is done.",
+    FAILED: "It has failed, or the API has refused it.",
+    USAGE: "The command line or the configuration is invalid.",
+    NOT_RUNNING: "The daemon is not running.",
+    NOT_AUTHENTICATED: "The master password or the ticket is not accepted, or owner routes are locked.",
+    ALREADY_RUNNING: "The daemon is running already.",
+    STOP_TIMED_OUT: "The daemon has not stopped in time.",
+    RUN_FAILED: "`daemon run` itself has failed. Else its exit status is that of its COMMAND, or 128 and the signal's "
+    "number.",
+    NOT_EXECUTABLE: "The COMMAND of `daemon run` cannot be executed.",
+    NOT_FOUND: "The COMMAND of `daemon run` was not found.",
+    INTERRUPTED: "Ctrl-C.",
+}
+"""What each exit status means."""
 
 
 class Failure(Exception):  # noqa: N818 (what the user is told, not a fault of the program)

@@ -11,7 +11,7 @@ import rich_click as click
 from daemon import __version__
 from daemon.cli import base
 from daemon.cli.completion import VARIABLE, answer
-from daemon.cli.failure import FAILED, OK, USAGE, Failure
+from daemon.cli.failure import FAILED, INTERRUPTED, OK, USAGE, Failure
 from daemon.cli.output import one_line
 from daemon.home import HomeError
 
@@ -44,10 +44,9 @@ COMMANDS = {
     "db": "daemon.cli.db:db",
     "config": "daemon.cli.configuration:config",
     "completion": "daemon.cli.completion:completion",
+    "man": "daemon.cli.man:man",
 }
 """Each command and where it is; only the one that is called is imported, so that `status` stays quick."""
-
-INTERRUPTED = 130
 
 
 class Root(base.Group):
@@ -78,7 +77,11 @@ class Root(base.Group):
 @click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="daemon", message="%(prog)s %(version)s")
 def root() -> None:
-    """The session authority for the AI agents on this machine."""
+    """The session authority for the AI agents on this machine.
+
+    It gives agents short-lived tokens that they renew by themselves, runs their processes, tells you what happens, and
+    stops all of it when you say so. Begin with `daemon start`.
+    """
 
 
 def run(arguments: Sequence[str]) -> int:

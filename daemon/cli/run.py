@@ -15,7 +15,7 @@ from daemon.cli import base, token_directory
 from daemon.cli.candidates import agents
 from daemon.cli.client import Client
 from daemon.cli.credentials import Owner
-from daemon.cli.failure import RUN_FAILED, Failure
+from daemon.cli.failure import NOT_EXECUTABLE, NOT_FOUND, RUN_FAILED, Failure
 from daemon.cli.lookup import agent_id, agent_id_or_none
 from daemon.cli.output import note
 from daemon.cli.parameters import DURATION
@@ -31,11 +31,12 @@ _FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 """A terminal sends these to the child itself; from elsewhere they are forwarded."""
 _PATIENCE = 5.0
 """Seconds for the end of the session, once the command has ended."""
-_NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
 
 @click.command(cls=base.Command, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("--agent", required=True, shell_complete=agents("ACTIVE"), help="Whose session it is (id or name).")
+@click.option(
+    "--agent", required=True, metavar="AGENT", shell_complete=agents("ACTIVE"), help="Whose session it is (id or name)."
+)
 @click.option("--create", is_flag=True, help="Register the agent if there is none of that name.")
 @click.option("--ttl", type=DURATION, help="How long the session lasts until it is renewed.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, shell_complete=program)
@@ -133,9 +134,9 @@ def _run(command: tuple[str, ...], environment: dict[str, str]) -> int:
             child.send_signal(number)
         code = child.wait()
     except FileNotFoundError:
-        raise Failure(f"{command[0]}: command not found", _NOT_FOUND) from None
+        raise Failure(f"{command[0]}: command not found", NOT_FOUND) from None
     except OSError as error:
-        raise Failure(f"{command[0]}: {error.strerror}", _NOT_EXECUTABLE) from None
+        raise Failure(f"{command[0]}: {error.strerror}", NOT_EXECUTABLE) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

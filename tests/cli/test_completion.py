@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from daemon.cli.completion import VARIABLE
 from daemon.cli.main import COMMANDS, root
 from daemon.cli.shells import SHELLS, Bash
+from tests.support.commands import parameters
 from tests.support.daemon_process import cli, environment
 from tests.support.live import LiveDaemon
 from tests.support.owner import add, discord
@@ -230,22 +231,10 @@ def test_text_that_would_break_the_answer_is_not_offered() -> None:
 NEED_CANDIDATES = {"AGENT", "SESSION", "CHANNEL", "EVENT", "TABLE", "FILE", "DIR", "PATH", "SHELL", "COMMAND"}
 
 
-def parameters(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Parameter]]:
-    """Yield every parameter of a command and of those below it, and the command that has it."""
-    for param in command.params:
-        yield " ".join(path), param
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for name in command.list_commands(context):
-            found = command.get_command(context, name)
-            assert found is not None
-            yield from parameters(found, (*path, name))
-
-
 def test_no_parameter_that_names_something_is_without_candidates() -> None:
     without = []
-    for where, param in parameters(root):
-        if isinstance(param, click.Option) and (param.is_flag or param.hidden):
+    for where, param in parameters():
+        if isinstance(param, click.Option) and param.is_flag:
             continue
         words = set(re.split("[^A-Z]+", f"{param.metavar or ''} {param.name or ''}".upper().replace("_", " ")))
         if "TEXT" in words:
