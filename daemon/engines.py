@@ -58,6 +58,19 @@ async def _prepare_postgres(url: str, clock: DomainClock, applied: Callable[[str
     clock.start_from(newest)
 
 
+async def server_schema(url: str) -> int:
+    """Return the schema's version of a PostgreSQL database that is not open, if this program may work with it.
+
+    Raises:
+        MigrationError: it cannot be asked, or is not for this program.
+    """
+    require_asyncpg()
+    # Imported here: what nobody uses need not be installed.
+    from daemon.stores.postgres.migrate import accepted_version  # noqa: PLC0415
+
+    return await accepted_version(url)
+
+
 async def has_password(url: str) -> bool:
     """Return whether a PostgreSQL database that is not open has a master password.
 

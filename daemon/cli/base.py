@@ -12,7 +12,7 @@ from daemon.cli.failure import USAGE, Failure
 from daemon.cli.shells import directories
 from daemon.config import ConfigError, Loaded, load
 from daemon.home import Home
-from daemon.lock import read_info
+from daemon.run_info import read_info
 
 
 class Chosen(msgspec.Struct):

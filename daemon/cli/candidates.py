@@ -19,6 +19,7 @@ from daemon.cli.credentials import ticket
 from daemon.cli.failure import Failure
 from daemon.cli.output import relative
 from daemon.domain.message_views import ChannelView
+from daemon.domain.oauth_views import VerifierView
 from daemon.domain.views import AgentView, SessionSummary
 
 Item = CompletionItem[str]
@@ -52,6 +53,12 @@ def channels(ctx: click.Context, _param: click.Parameter, incomplete: str) -> li
     """Offer notification channels, by name or else by id."""
     found = _asked(ctx, "/v1/owner/notification-channels", ChannelView)
     return list(_named(((one.id, one.name) for one in found), incomplete))
+
+
+def verifiers(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[Item]:
+    """Offer verifiers that are not revoked, by name or else by id."""
+    found = _asked(ctx, f"/v1/owner/verifiers?limit={PAGE}", VerifierView)
+    return list(_named(((one.id, one.name) for one in found if one.revoked_at is None), incomplete))
 
 
 def sessions(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[Item]:

@@ -43,6 +43,7 @@ COMMANDS = {
     "doctor": "daemon.cli.doctor:doctor",
     "db": "daemon.cli.db:db",
     "config": "daemon.cli.configuration:config",
+    "upgrade": "daemon.cli.upgrade:upgrade",
     "completion": "daemon.cli.completion:completion",
     "man": "daemon.cli.man:man",
 }

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import rich_click as click
 
 from daemon.cli import base
+from daemon.cli.candidates import agents, sessions
 from daemon.cli.client import Client, merged
 from daemon.cli.lookup import agent_id, session_id
 from daemon.cli.output import json_out, relative, table
@@ -14,8 +15,8 @@ _HEADERS = ("ID", "AGENT", "STATUS", "STATE", "EXPIRES", "LAST USED", "REQUESTS"
 
 
 @click.command()
-@click.argument("session_ref", metavar="[SESSION]", required=False)
-@click.option("--agent", "ref", metavar="AGENT", help="Only of this agent, by id or name.")
+@click.argument("session_ref", metavar="[SESSION]", required=False, shell_complete=sessions)
+@click.option("--agent", "ref", metavar="AGENT", shell_complete=agents(), help="Only of this agent, by id or name.")
 @base.json_option
 def tree(session_ref: str | None, ref: str | None, as_json: bool) -> None:
     """Show sessions with those that their agents made from them; one SESSION, or all."""

@@ -3,6 +3,7 @@
 import rich_click as click
 
 from daemon.cli import base
+from daemon.cli.candidates import verifiers
 from daemon.cli.client import PAGE, Answer, Client, merged
 from daemon.cli.lookup import verifier_id
 from daemon.cli.output import export_line, fields, json_out, note, relative, shell_of, table
@@ -62,7 +63,7 @@ def list_(as_json: bool) -> None:
 
 
 @verifier.command()
-@click.argument("ref", metavar="VERIFIER")
+@click.argument("ref", metavar="VERIFIER", shell_complete=verifiers)
 @base.json_option
 def show(ref: str, as_json: bool) -> None:
     """Show everything about a VERIFIER."""
@@ -71,7 +72,7 @@ def show(ref: str, as_json: bool) -> None:
 
 
 @verifier.command()
-@click.argument("ref", metavar="VERIFIER")
+@click.argument("ref", metavar="VERIFIER", shell_complete=verifiers)
 @base.json_option
 def revoke(ref: str, as_json: bool) -> None:
     """Refuse the credential of a VERIFIER from now on, for good."""

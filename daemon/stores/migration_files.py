@@ -52,7 +52,7 @@ def data_file(name: str) -> Path:
     A wheel carries them in `daemon/_data`, a checkout at its top.
 
     Args:
-        name: `migrations`, `schema.sql` or `config.example.toml`.
+        name: `migrations`, `schema.sql`, `config.example.toml` or `CHANGELOG.md`.
     """
     package = Path(__file__).parents[1]
     delivered = package / "_data"

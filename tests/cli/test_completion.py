@@ -39,6 +39,7 @@ class Setting:
         for agent in self.agents[:2]:
             self.live.new_session(agent)
         self.ticket: str = self.live.owner.post("/v1/owner/login").json()["ticket"]
+        self.live.owner.post("/v1/owner/verifiers", json={"name": "gateway"}).raise_for_status()
         with FakeDiscord() as service:
             add(self.live, discord(service, name="phone"))
         program = directory / "bin" / "daemon"
@@ -152,6 +153,7 @@ def test_only_agents_that_the_command_can_be_for_are_offered(setting: Setting, o
         ("daemon session create --env DAEMON_OWNER", "DAEMON_OWNER_TICKET"),
         ("daemon completion ba", "bash"),
         ("daemon channel test pho", "phone"),
+        ("daemon verifier revoke ga", "gateway"),
     ],
 )
 def test_values_are_offered(offered: Offered, line: str, wanted: str) -> None:
@@ -228,7 +230,19 @@ def test_text_that_would_break_the_answer_is_not_offered() -> None:
         assert [line.split("\t")[:2] for line in lines] == [["plain", "fine"]]
 
 
-NEED_CANDIDATES = {"AGENT", "SESSION", "CHANNEL", "EVENT", "TABLE", "FILE", "DIR", "PATH", "SHELL", "COMMAND"}
+NEED_CANDIDATES = {
+    "AGENT",
+    "SESSION",
+    "CHANNEL",
+    "VERIFIER",
+    "EVENT",
+    "TABLE",
+    "FILE",
+    "DIR",
+    "PATH",
+    "SHELL",
+    "COMMAND",
+}
 
 
 def test_no_parameter_that_names_something_is_without_candidates() -> None:
