@@ -61,19 +61,10 @@ def create(rows: Rows, now: int, *, asked: AskedChild) -> Outcome[CreatedChild]:
         raise DaemonError(IDEMPOTENCY_CONFLICT, details={"sessionId": rows.idempotent_session})
     _check_room(rows, parent)
     made = session_creation.at_once(_below(parent, asked, now), now)
-    made, token, fact = session_creation.minted(made, asked.mint)
+    made, created, fact = session_creation.minted(made, asked.mint)
+    constraints = msgspec.Raw((made.constraints or "null").encode())
     answer = CreatedChild(
-        id=made.id,
-        token=token,
-        expires_at=made.expires_at,
-        agent_id=made.agent_id,
-        absolute_expires_at=made.absolute_expires_at,
-        max_renewals=made.max_renewals,
-        state=made.state,
-        parent_id=parent.id,
-        depth=made.depth,
-        ttl=made.ttl_seconds,
-        constraints=msgspec.Raw((made.constraints or "null").encode()),
+        *(*msgspec.structs.astuple(created), parent.id, made.depth, made.ttl_seconds, constraints),
     )
     return Outcome(answer=answer, new_session=made, idempotency_key=asked.key, facts=(fact,))
 

@@ -3,7 +3,8 @@
 import base64
 import binascii
 import re
-from typing import Generic, TypeVar
+from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -32,6 +33,25 @@ class Listing(msgspec.Struct, Generic[T]):
 
     items: list[T]
     cursor: str | None
+
+
+class Listed(Protocol):
+    """A row of a list."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def created_at(self) -> int:
+        """Unix seconds."""
+        ...
+
+
+def next_cursor(rows: Sequence[Listed], page: Page) -> str | None:
+    """Return the cursor of the part after these rows; None where they end the list."""
+    return encode_cursor(rows[-1].created_at, rows[-1].id) if len(rows) == page.limit else None
 
 
 def encode_cursor(created_at: int, row_id: str) -> str:

@@ -92,16 +92,7 @@ def create(rows: Rows, now: int, *, asked: Asked) -> Outcome[CreatedSession]:
     room = None
     if asked.process is not None:
         room = pool.make_room(rows.pool, asked.session.id, asked.session.agent_id, asked.places)
-    made, token, fact = minted(foreseen(asked, now), asked.mint)
-    answer = CreatedSession(
-        id=made.id,
-        token=token,
-        expires_at=made.expires_at,
-        agent_id=made.agent_id,
-        absolute_expires_at=made.absolute_expires_at,
-        max_renewals=made.max_renewals,
-        state=made.state,
-    )
+    made, answer, fact = minted(foreseen(asked, now), asked.mint)
     return Outcome(
         answer=answer,
         new_session=made,
@@ -112,9 +103,18 @@ def create(rows: Rows, now: int, *, asked: Asked) -> Outcome[CreatedSession]:
     )
 
 
-def minted(session: Session, mint: Mint) -> tuple[Session, str, SessionCreated]:
-    """Return a new session with its token, that token, and the fact that it was made."""
+def minted(session: Session, mint: Mint) -> tuple[Session, CreatedSession, SessionCreated]:
+    """Return a new session with its token, what its owner is answered, and the fact that it was made."""
     token, digest = mint(session)
+    answer = CreatedSession(
+        id=session.id,
+        token=token,
+        expires_at=session.expires_at,
+        agent_id=session.agent_id,
+        absolute_expires_at=session.absolute_expires_at,
+        max_renewals=session.max_renewals,
+        state=session.state,
+    )
     fact = SessionCreated(
         agent_id=session.agent_id,
         session_id=session.id,
@@ -124,7 +124,7 @@ def minted(session: Session, mint: Mint) -> tuple[Session, str, SessionCreated]:
         created_by=session.created_by,
         parent_id=session.parent_id,
     )
-    return msgspec.structs.replace(session, token_hash=digest), token, fact
+    return msgspec.structs.replace(session, token_hash=digest), answer, fact
 
 
 def foreseen(asked: Asked, now: int) -> Session:

@@ -9,7 +9,7 @@ from daemon.domain.changes import Scope
 from daemon.domain.errors import AGENT_NOT_FOUND, DaemonError
 from daemon.domain.events import Origin
 from daemon.domain.ids import new_id
-from daemon.domain.pages import Listing, Page, encode_cursor
+from daemon.domain.pages import Listing, Page, next_cursor
 from daemon.domain.requests import CreateAgent, PatchAgent
 from daemon.domain.rows import Agent, AgentStatus
 from daemon.domain.views import AgentView, TerminatedView
@@ -61,9 +61,7 @@ class Agents:
     async def find(self, status: AgentStatus | None, page: Page) -> Listing[AgentView]:
         """Return agents, newest first."""
         found = await self._store.agents(status, page)
-        last = found[-1] if len(found) == page.limit else None
-        cursor = encode_cursor(last.created_at, last.id) if last else None
-        return Listing([view(agent) for agent in found], cursor)
+        return Listing([view(agent) for agent in found], next_cursor(found, page))
 
     async def patch(self, agent_id: str, body: PatchAgent, origin: Origin) -> AgentView:
         """Change attributes of an agent.

@@ -12,7 +12,7 @@ from daemon.domain.errors import SESSION_NOT_FOUND, DaemonError
 from daemon.domain.events import Origin
 from daemon.domain.filters import SessionFilter
 from daemon.domain.ids import new_id
-from daemon.domain.pages import Listing, Page, encode_cursor
+from daemon.domain.pages import Listing, Page, next_cursor
 from daemon.domain.requests import CreateChild
 from daemon.domain.views import CreatedChild, RevokedSession, SessionSummary, SessionTree
 from daemon.services.caller import Caller
@@ -75,9 +75,7 @@ class Delegation:
         """Return the sessions right below the caller's that are not revoked, newest first."""
         found = await self._store.sessions(SessionFilter(parent_id=caller.live.session.id), page)
         now = self._store.clock.now()
-        last = found[-1] if len(found) == page.limit else None
-        cursor = encode_cursor(last.created_at, last.id) if last else None
-        return Listing([session_views.summary(session, now) for session in found], cursor)
+        return Listing([session_views.summary(session, now) for session in found], next_cursor(found, page))
 
     async def end(self, caller: Caller, session_id: str, origin: Origin) -> RevokedSession:
         """End a session below the caller's, with all that descends from it.
@@ -102,10 +100,7 @@ class Delegation:
         """
         tops = await self._store.sessions(which, page)
         below = await self._store.living_below([one.id for one in tops]) if tops else []
-        now = self._store.clock.now()
-        last = tops[-1] if len(tops) == page.limit else None
-        cursor = encode_cursor(last.created_at, last.id) if last else None
-        return Listing(session_views.trees(tops, below, now), cursor)
+        return Listing(session_views.trees(tops, below, self._store.clock.now()), next_cursor(tops, page))
 
     async def tree(self, session_id: str) -> SessionTree:
         """Return a session with all that lives below it.

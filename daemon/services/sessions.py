@@ -18,7 +18,7 @@ from daemon.domain.errors import (
 from daemon.domain.events import Origin
 from daemon.domain.filters import SessionFilter
 from daemon.domain.ids import new_id
-from daemon.domain.pages import Listing, Page, encode_cursor
+from daemon.domain.pages import Listing, Page, next_cursor
 from daemon.domain.requests import CreateSession, PatchSession, PublishEvent
 from daemon.domain.rows import CreatedBy, Session
 from daemon.domain.session_creation import Asked
@@ -139,9 +139,7 @@ class Sessions:
         """Return sessions, newest first."""
         found = await self._store.sessions(which, page)
         now = self._store.clock.now()
-        last = found[-1] if len(found) == page.limit else None
-        cursor = encode_cursor(last.created_at, last.id) if last else None
-        return Listing([session_views.summary(session, now) for session in found], cursor)
+        return Listing([session_views.summary(session, now) for session in found], next_cursor(found, page))
 
     async def patch(self, session_id: str, body: PatchSession, origin: Origin) -> SessionDetail:
         """Change attributes of a session, and what its process is to be.

@@ -13,7 +13,7 @@ from daemon.domain.errors import INVALID_VERIFIER, VERIFIER_NOT_FOUND, DaemonErr
 from daemon.domain.events import Origin
 from daemon.domain.ids import new_id
 from daemon.domain.oauth_views import AddedVerifier, VerifierView
-from daemon.domain.pages import Listing, Page, encode_cursor
+from daemon.domain.pages import Listing, Page, next_cursor
 from daemon.domain.requests import AddVerifier
 from daemon.domain.rows import Verifier
 from daemon.domain.tokens import VERIFIER_PREFIX, token_hash
@@ -104,9 +104,7 @@ class Verifiers:
     async def find(self, page: Page) -> Listing[VerifierView]:
         """Return verifiers, newest first, revoked ones too."""
         found = await self._store.verifiers(page)
-        last = found[-1] if len(found) == page.limit else None
-        cursor = encode_cursor(last.created_at, last.id) if last else None
-        return Listing([self._view(one) for one in found], cursor)
+        return Listing([self._view(one) for one in found], next_cursor(found, page))
 
     async def get(self, verifier_id: str) -> VerifierView:
         """Return a verifier.
