@@ -51,26 +51,13 @@ def test_of_a_good_token_a_service_learns_whose_it_is_and_until_when(live: LiveD
         "user_id": "user-7",
         "workspace_id": "search",
     }
-    plain = service.told(live.new_session(agent)["token"])
+    allowed = ["session.*", "wallet.sign"]
+    plain = service.told(live.new_session(agent, constraints={"allowedOperations": allowed})["token"])
+    assert plain["scope"] == "session.* wallet.sign"
     assert plain.keys().isdisjoint({"user_id", "workspace_id"}), "what there is not is left out, as RFC 7662 has it"
 
 
-@pytest.mark.parametrize(
-    ("allowed", "scope"),
-    [
-        (None, "*"),
-        ([], ""),
-        (["session.*", "wallet.sign"], "session.* wallet.sign"),
-        (["fine", "not fine", 'a"quote', "back\\slash", "좋다", "[ab]?!"], "fine [ab]?!"),
-    ],
-)
-def test_the_scope_is_the_patterns_of_allowed_operations_that_a_scope_can_hold(
-    live: LiveDaemon, service: Service, allowed: list[str] | None, scope: str
-) -> None:
-    session = live.new_session(constraints=None if allowed is None else {"allowedOperations": allowed})
-    assert service.told(session["token"])["scope"] == scope
-
-
+@one_engine
 def test_the_end_is_the_rows_own_whatever_the_token_says(live: LiveDaemon, service: Service) -> None:
     session = live.new_session(ttl=3600)
     live.owner.post(f"/v1/sessions/{session['id']}/extend", json={"seconds": 7200}).raise_for_status()
@@ -86,8 +73,8 @@ def test_the_end_is_the_rows_own_whatever_the_token_says(live: LiveDaemon, servi
     assert (told["iat"], told["exp"]) == (live.time.wall, START + 7200)
 
 
-Spoil = Callable[[LiveDaemon, dict[str, Any]], str | None]
-"""Makes a token bad; returns another one that is asked about instead."""
+Spoil = Callable[[LiveDaemon, dict[str, Any]], None]
+"""Makes the token of a session bad."""
 
 
 def _expired(live: LiveDaemon, _: dict[str, Any]) -> None:
@@ -143,50 +130,22 @@ def _deleted(live: LiveDaemon, session: dict[str, Any]) -> None:
     live.owner.post("/v1/admin/cleanup").raise_for_status()
 
 
-def _changed_at_the_end(_: LiveDaemon, session: dict[str, Any]) -> str:
-    token: str = session["token"]
-    return token[:-1] + ("A" if token[-1] != "A" else "B")
-
-
-def _without_its_prefix(_: LiveDaemon, session: dict[str, Any]) -> str:
-    return str(session["token"]).removeprefix("wai_sess_")
-
-
-def _an_owners_ticket(live: LiveDaemon, _: dict[str, Any]) -> str:
-    return str(live.owner.post("/v1/owner/login").raise_for_status().json()["ticket"])
-
-
-def _another_verifiers_credential(live: LiveDaemon, _: dict[str, Any]) -> str:
-    return Service(live, "another").credential
-
-
-def _the_master_password(_: LiveDaemon, __: dict[str, Any]) -> str:
-    return PASSWORD
-
-
-def _much_too_long(_: LiveDaemon, session: dict[str, Any]) -> str:
-    return str(session["token"]) * 2_000
-
-
 SPOILED: list[Spoil] = [
     _expired, _expired_and_swept, _idle, _revoked, _ended_by_its_agent, _suspended, _agent_suspended,
-    _agent_terminated, _renewed, _rotated, _all_requests_made, _deleted, _changed_at_the_end, _without_its_prefix,
-    _an_owners_ticket, _another_verifiers_credential, _the_master_password, _much_too_long,
+    _agent_terminated, _renewed, _rotated, _all_requests_made, _deleted,
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("spoil", SPOILED, ids=lambda one: one.__name__.strip("_"))
-def test_of_whatever_the_daemon_would_refuse_nothing_is_told_but_that(live: LiveDaemon, spoil: Spoil) -> None:
-    session = live.new_session(ttl=300, constraints={"idleTimeout": 86_400, "maxRequests": 3})
-    if spoil is _idle:
-        session = live.new_session(constraints={"idleTimeout": 60})
-    service = Service(live)
-    assert service.is_active(session["token"])
-    token = spoil(live, session) or session["token"]
-    answer = service.introspect(token)
-    assert (answer.status_code, answer.content) == (200, INACTIVE)
-    assert answer.headers["Content-Type"] == "application/json"
-    assert answer.headers["Cache-Control"] == "no-store"
+def test_of_whatever_the_daemon_would_refuse_nothing_is_told_but_that(live: LiveDaemon, service: Service) -> None:
+    for spoil in SPOILED:
+        constraints = {"idleTimeout": 60} if spoil is _idle else {"idleTimeout": 86_400, "maxRequests": 3}
+        session = live.new_session(ttl=300, constraints=constraints)
+        assert service.is_active(session["token"])
+        spoil(live, session)
+        answer = service.introspect(session["token"])
+        assert (answer.status_code, answer.content) == (200, INACTIVE), spoil.__name__
+        assert answer.headers["Content-Type"] == "application/json"
+        assert answer.headers["Cache-Control"] == "no-store"
 
 
 def test_a_revoked_token_is_inactive_in_the_very_next_introspection(live: LiveDaemon, service: Service) -> None:
@@ -219,6 +178,7 @@ def test_an_introspection_is_no_use_of_a_token(live: LiveDaemon, service: Servic
     assert not service.is_active(session["token"]), "it was asked about all the time, and never used"
 
 
+@one_engine
 def test_an_introspection_of_the_new_token_leaves_the_lost_answer_to_who_has_the_old_one(
     live: LiveDaemon, service: Service
 ) -> None:
@@ -272,6 +232,7 @@ def test_a_verifier_that_may_ends_the_session_of_a_token(live: LiveDaemon, kille
     assert rows(live) == before
 
 
+@one_engine
 def test_a_verifier_that_may_not_is_403_and_nothing_happens(live: LiveDaemon, service: Service) -> None:
     session = live.new_session()
     before = rows(live)
@@ -282,6 +243,7 @@ def test_a_verifier_that_may_not_is_403_and_nothing_happens(live: LiveDaemon, se
     assert service.is_active(session["token"])
 
 
+@one_engine
 def test_a_suspended_session_and_that_of_a_suspended_agent_can_be_revoked(live: LiveDaemon, killer: Service) -> None:
     for suspend in (_suspended, _agent_suspended):
         session = live.new_session()
@@ -478,6 +440,7 @@ def test_a_verifier_and_its_revocation_outlive_a_restart_and_a_kill_switch(live:
     assert kept.at(live).post(INTROSPECT, data={"token": token}).content == INACTIVE
 
 
+@one_engine
 def test_no_file_of_the_home_holds_a_credential(live: LiveDaemon) -> None:
     service = Service(live)
     service.introspect(live.new_session()["token"])
@@ -488,6 +451,7 @@ def test_no_file_of_the_home_holds_a_credential(live: LiveDaemon) -> None:
     assert service.credential.encode() not in content
 
 
+@one_engine
 def test_wrong_credentials_are_bounded_and_hold_nobody_up_who_has_a_good_one(
     live: LiveDaemon, service: Service
 ) -> None:
@@ -579,7 +543,7 @@ def test_a_form_of_1_mib_is_garbage_and_one_byte_more_is_413(shared: Service) ->
 
 
 @one_engine
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=80) | st.text(max_size=80).map(lambda text: b"token=" + text.encode()))
 def test_no_bytes_make_a_500_or_a_good_token(shared: Service, content: bytes) -> None:
     for path, empty in ((INTROSPECT, INACTIVE), (REVOKE, b"{}")):
@@ -588,8 +552,23 @@ def test_no_bytes_make_a_500_or_a_good_token(shared: Service, content: bytes) ->
         assert answer.status_code == 400 or answer.content == empty
 
 
+def test_what_the_daemon_handed_out_for_something_else_is_garbage(shared: Service) -> None:
+    live = shared.live
+    assert isinstance(live, LiveDaemon)
+    token = live.new_session()["token"]
+    ticket = live.owner.post("/v1/owner/login").raise_for_status().json()["ticket"]
+    other = "A" if token[-1] != "A" else "B"
+    for garbage in (
+        token[:-1] + other, token + "x", token.removeprefix("wai_sess_"), token * 2_000, f"Bearer {token}", ticket,
+        PASSWORD, shared.credential, Service(live).credential,
+    ):  # fmt: skip
+        assert not shared.is_active(garbage), garbage
+        assert shared.revoke(garbage).json() == {}
+    assert shared.is_active(token)
+
+
 @one_engine
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(token=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=400))
 def test_every_garbage_is_inactive_with_200(shared: Service, token: str) -> None:
     for one in (token, f"wai_sess_{token}"):

@@ -43,9 +43,17 @@ def test_a_scope_matches_nothing_that_any_session_of_the_lineage_does_not_allow(
             assert matched == allowed, (name, scope)
 
 
-@given(st.lists(PATTERN.filter(lambda one: one.isascii() and " " not in one), min_size=1, max_size=5))
-def test_the_patterns_of_a_session_that_its_owner_made_are_told_as_they_are(allowed: list[str]) -> None:
-    assert oauth.told(session(), AGENT, 1000, (constraints(allowed),)).scope == " ".join(allowed)
+@pytest.mark.parametrize(
+    ("allowed", "scope"),
+    [
+        (None, "*"), ([], ""), (["session.*", "wallet.sign"], "session.* wallet.sign"),
+        (["fine", "not fine", 'a"quote', "back\\slash", "좋다", "[ab]?!"], "fine [ab]?!"),
+    ],
+)  # fmt: skip
+def test_a_scope_is_the_patterns_of_allowed_operations_that_a_scope_can_hold(
+    allowed: list[str] | None, scope: str
+) -> None:
+    assert oauth.told(session(), AGENT, 1000, (constraints(allowed),)).scope == scope
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ class Service:
     """
 
     def __init__(self, live: LiveDaemon | Site, name: str = "gateway", **body: Any) -> None:
-        self._live = live
+        self.live = live
         answer = live.owner.post(VERIFIERS, json={"name": name, **body})
         assert answer.status_code == 201, answer.text
         self.added: dict[str, Any] = answer.json()
