@@ -207,6 +207,11 @@ def test_the_owner_extends_a_child_no_further_than_its_parent(live: LiveDaemon) 
             {"allowedOperations": ["session.read", "conversations.bind"]},
         ),
         ({"allowedOperations": ["session.*"]}, {}, {"allowedOperations": ["session.*"]}),
+        (
+            {"allowedOperations": ["session.*", "wallet.r*"]},
+            {"allowedOperations": ["wallet.*", "wallet.read"]},
+            {"allowedOperations": ["wallet.read"]},
+        ),
         ({"allowedOperations": ["session.*"]}, {"allowedOperations": ["output.read"]}, {"allowedOperations": []}),
     ],
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """Constraints of a session: any JSON object, of which the known keys are enforced."""
 
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
@@ -107,14 +108,28 @@ def _object(text: str | None) -> dict[str, Any]:
 
 
 def _both_allow(asked: list[str] | None, bound: tuple[str, ...] | None) -> list[str] | None:
-    """Return patterns of what both allow: those that were asked for, if nothing more than the bound matches them."""
     if bound is None:
         return asked
-    if asked is None:
-        return list(bound)
-    wanted = [operation for operation in OPERATIONS if allows(tuple(asked), operation)]
-    common = [operation for operation in wanted if allows(bound, operation)]
-    return asked if common == wanted else common
+    return list(bound if asked is None else common(asked, bound))
+
+
+def common(patterns: Sequence[str], bound: Sequence[str]) -> tuple[str, ...]:
+    """Return patterns that match nothing but what both allow.
+
+    Other services have operations that the daemon does not know: a pattern is kept only where it matches none that no
+    pattern of the bound matches. What else both allow is told by the names of the daemon's own operations.
+    """
+    kept = tuple(one for one in patterns if any(_is_within(one, outer) for outer in bound))
+    names = (one for one in OPERATIONS if allows(tuple(patterns), one) and allows(tuple(bound), one))
+    return (*kept, *(one for one in names if not allows(kept, one)))
+
+
+def _is_within(pattern: str, outer: str) -> bool:
+    """Return whether all that a pattern matches is seen to be matched by another one.
+
+    Where that one has no wildcard but `*`, each wildcard of the first can only have been matched by a `*`.
+    """
+    return pattern == outer or (not set("?[") & set(outer) and fnmatchcase(pattern, outer))
 
 
 def problems(constraints: dict[str, Any], path: str = "constraints") -> list[tuple[str, str]]:

@@ -1,14 +1,13 @@
 """What other services are told of a token, and what they may do to it."""
 
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 
 from msgspec import UNSET
 
 from daemon.domain import sessions
 from daemon.domain.changes import Outcome, Rows
-from daemon.domain.constraints import OPERATIONS, allows, limits
+from daemon.domain.constraints import common, limits
 from daemon.domain.errors import DaemonError
 from daemon.domain.oauth_views import Introspection
 from daemon.domain.rows import Agent, Session
@@ -67,23 +66,12 @@ def told(session: Session, agent: Agent, expires_at: int, constraints: tuple[str
 @lru_cache(maxsize=1024)
 def _scope(constraints: tuple[str | None, ...]) -> str:
     """Return what all of them allow, by the patterns that can stand in a scope: no other matches an operation."""
-    common: tuple[str, ...] | None = None
+    bound: tuple[str, ...] | None = None
     for one in reversed(constraints):
         allowed = limits(one).allowed_operations
         if allowed is not None:
-            common = allowed if common is None else _common(allowed, common)
-    return "*" if common is None else " ".join(one for one in common if _SCOPE_TOKEN.fullmatch(one))
-
-
-def _common(patterns: Sequence[str], bound: tuple[str, ...]) -> tuple[str, ...]:
-    """Return patterns that match nothing but what both allow.
-
-    Other services have operations that the daemon does not know, so that a child must not come by one through a
-    pattern of its own: what is not a pattern of the bound too is told by the names of the daemon's operations.
-    """
-    kept = tuple(one for one in patterns if one in bound)
-    names = (one for one in OPERATIONS if allows(tuple(patterns), one) and allows(bound, one) and not allows(kept, one))
-    return (*kept, *names)
+            bound = allowed if bound is None else common(allowed, bound)
+    return "*" if bound is None else " ".join(one for one in bound if _SCOPE_TOKEN.fullmatch(one))
 
 
 def revoke(rows: Rows, now: int, *, token_hash: str) -> Outcome[None]:

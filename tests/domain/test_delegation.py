@@ -15,7 +15,11 @@ from daemon.domain.lifecycle import end
 from daemon.domain.rows import Agent, Session
 
 AGENT = Agent("a", "agent", "ACTIVE")
-PATTERNS = st.lists(st.sampled_from([*OPERATIONS, "*", "session.*", "*.read", "conversations.*", "x"]), max_size=4)
+NAMES = (*OPERATIONS, "wallet.sign", "wallet.read", "sessionX", "x")
+PATTERNS = st.lists(
+    st.sampled_from([*NAMES, "*", "session.*", "*.read", "wallet.*", "s*", "[sw]*", "?", "session.?*", "*.*"]),
+    max_size=4,
+)
 CONSTRAINTS = st.fixed_dictionaries(
     {}, optional={key: st.integers(*bounds) for key, bounds in RANGES.items()} | {"allowedOperations": PATTERNS}
 )
@@ -54,8 +58,10 @@ def test_what_is_left_is_within_both(asked: dict[str, Any], bound: dict[str, Any
         assert left.get(key) == (min(named) if named else None)
     known = limits(msgspec.json.encode(left).decode()).allowed_operations
     lists = [tuple(one["allowedOperations"]) for one in (asked, bound) if "allowedOperations" in one]
-    for operation in OPERATIONS:
-        assert allows(known, operation) == all(allows(patterns, operation) for patterns in lists)
+    for name in NAMES:
+        both = all(allows(patterns, name) for patterns in lists)
+        assert allows(known, name) <= both, "nothing that either of them forbids, of the daemon's or of others"
+        assert allows(known, name) == both or name not in OPERATIONS
 
 
 @pytest.mark.parametrize("stored", ["[]", "null", "no json", '{"maxRequests": "many"}', None])
