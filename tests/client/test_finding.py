@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from daemon.client import AsyncSession, ClientError, NoSession, Session, Unreachable
+from daemon.client import AsyncSession, ClientError, NoSession, NotRenewable, Session, Unreachable
 from daemon.client.finding import Address, credential, locator
 from tests.client.conftest import SETTINGS
 from tests.support.agents import token_file
@@ -34,6 +34,19 @@ def test_what_session_create_exports_is_enough(live: LiveDaemon, made: dict[str,
     monkeypatch.setenv("DAEMON_URL", live.url)
     with Session.open() as session:
         assert session.whoami().id == made["id"]
+
+
+def test_a_token_that_others_find_in_the_environment_too_is_not_renewed(
+    live: LiveDaemon, made: dict[str, Any], monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("DAEMON_SESSION_TOKEN", made["token"])
+    monkeypatch.setenv("DAEMON_HOME", str(live.root))
+    live.time.advance(700)
+    with Session.open() as session:
+        assert session.whoami().renewal_count == 0
+        with pytest.raises(NotRenewable):
+            session.renew()
+    assert Session.open().whoami().id == made["id"]
 
 
 async def test_asyncio_finds_the_same(live: LiveDaemon, file: Path, made: dict[str, Any], monkeypatch: Any) -> None:

@@ -15,7 +15,7 @@ import pytest
 from daemon.client.claims import claims
 from tests.client import worker
 from tests.support.cutter import Cutter
-from tests.support.daemon_process import REPOSITORY, untraced, wait_for
+from tests.support.daemon_process import REPOSITORY, untraced
 from tests.support.engines import ask
 from tests.support.live import PASSWORD
 from tests.support.shared_time import SharedTime
@@ -87,7 +87,7 @@ def test_200_renewals_by_16_threads_and_4_processes_strand_nobody(
                     daemon.stop()
                     daemon.start()
                 all_are_through(clock, renewal + 1)
-                wait_for(lambda renewal=renewal: generation(file) == renewal + 1)
+                worker.until(lambda renewal=renewal: generation(file) == renewal + 1)
             revoke(daemon, made["id"])
             clock.tell(worker.ROUND, worker.OVER)
             assert {end.result(20) for end in ends} == {"SessionEnded SESSION_REVOKED"}
@@ -105,7 +105,7 @@ def test_200_renewals_by_16_threads_and_4_processes_strand_nobody(
 def all_are_through(clock: SharedTime, number: int) -> None:
     """Wait until every worker has used the session in this round."""
     clock.tell(worker.ROUND, number)
-    wait_for(lambda: all(clock.told(who) == number for who in range(1, THREADS + PROCESSES + 1)))
+    worker.until(lambda: all(clock.told(who) == number for who in range(1, THREADS + PROCESSES + 1)))
 
 
 def generation(file: Path) -> int:

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from daemon.client import AsyncSession, Session, SessionEnded
@@ -19,6 +21,14 @@ ROUND = 0
 OVER, GIVEN_UP = -1, -2
 """Rounds after which there is none: the session is over, or the test has failed."""
 _LOOK = 0.005
+
+
+def until(fact: Callable[[], object]) -> None:
+    """Wait for a fact that comes true in milliseconds, two hundred times; fail after the deadline."""
+    deadline = time.monotonic() + 30
+    while not fact():
+        assert time.monotonic() < deadline, "the fact did not come true in time"
+        time.sleep(_LOOK)
 
 
 def session(token_file: Path, socket: Path, clock: SharedTime) -> Session:
@@ -60,6 +70,7 @@ async def work_async(known: AsyncSession, clock: SharedTime, who: int) -> str:
 
 def read(token_file: Path, clock: SharedTime) -> str:
     """Read the file in a tight loop; return how often, and how often it was torn or went back."""
+    os.nice(19)  # it is not to slow down what it looks at
     reads = torn = back = generation = 0
     while clock.told(ROUND) >= 0:
         text = token_file.read_text()
