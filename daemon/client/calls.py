@@ -183,7 +183,7 @@ def following(call: Call[T], reply: Reply) -> Call[T] | None:
     """Return the call of the next page that an answer links to (RFC 8288); None where it is the last one."""
     for part in reply.headers.get("link", "").split(","):
         address, _, parameters = part.strip().partition(">")
-        if address.startswith("</") and 'rel="next"' in parameters:
+        if address.startswith("</") and not address.startswith("<//") and 'rel="next"' in parameters:
             return msgspec.structs.replace(call, target=address[1:])
     return None
 
@@ -216,7 +216,10 @@ def _of(conversation_id: str) -> str:
 
 def _quoted(text: str) -> str:
     """Return a segment of a path; one of dots alone would be taken for a step up (RFC 3986, section 5.2.4)."""
-    quoted = urllib.parse.quote(text, safe="")
+    try:
+        quoted = urllib.parse.quote(text, safe="")
+    except UnicodeEncodeError:
+        raise ClientError("An id must be text that can be sent as UTF-8") from None
     return quoted.replace(".", "%2E") if quoted in {".", ".."} else quoted
 
 

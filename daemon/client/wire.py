@@ -38,7 +38,7 @@ def _reply(response: httpx.Response, at: Address) -> Reply:
 def _failure(error: Exception, at: Address) -> Exception:
     if isinstance(error, _NEVER_SENT):
         return NotSent(f"No daemon answers at {at}")
-    if isinstance(error, httpx.TransportError):
+    if isinstance(error, httpx.TransportError) and not isinstance(error, httpx.LocalProtocolError):
         return Lost(f"The connection to {at} ended before the answer")
     return ClientError(f"This cannot be sent: {type(error).__name__}")
 

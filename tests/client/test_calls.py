@@ -130,6 +130,19 @@ def test_what_is_no_json_is_refused_here(agent: Agent, body: Any) -> None:
         agent.do("request", "POST", "/v1/session/events", json=body)
 
 
+@pytest.mark.parametrize(("method", "path"), [("GE T", "/v1/session"), ("GET", "/v1/\n"), ("", "/v1/session")])
+def test_what_is_no_request_is_refused_here(agent: Agent, method: str, path: str) -> None:
+    with pytest.raises(ClientError) as refused:
+        agent.do("request", method, path)
+    assert type(refused.value) in {ClientError, NotFound}
+
+
+def test_what_is_too_large_is_told_so(agent: Agent) -> None:
+    with pytest.raises(Invalid) as refused:
+        agent.do("request", "POST", "/v1/session/events", json={"details": "x" * 2_000_000})
+    assert refused.value.code == "BODY_TOO_LARGE"
+
+
 def test_every_invalid_field_is_named(agent: Agent) -> None:
     with pytest.raises(Invalid) as refused:
         agent.do("publish", "NO_SUCH_TYPE", title="")
