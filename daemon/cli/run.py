@@ -41,7 +41,10 @@ _PATIENCE = 5.0
 @click.option("--ttl", type=DURATION, help="How long the session lasts until it is renewed.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, shell_complete=program)
 def run(agent: str, create: bool, ttl: int | None, command: tuple[str, ...]) -> int:
-    """Run COMMAND with a session of its own, which ends with it; the exit code is COMMAND's."""
+    """Run COMMAND with a session of its own, which ends with it; the exit code is COMMAND's.
+
+    COMMAND finds a token that is always current in the file $DAEMON_TOKEN_FILE, and the daemon at $DAEMON_URL.
+    """
     try:
         client = Client(sender="run", owner=Owner())
         whose = _agent(client, agent, create=create)
@@ -100,7 +103,10 @@ def _session(client: Client, whose: str, ttl: int | None) -> CreatedSession:
 def _renewed(file: Path) -> Session:
     """Return the session that is renewed for the command, wherever its daemon is by then."""
     url = base.url()
-    return Session.open(file, url=url, home=None if url else base.home().root, timeout=_PATIENCE)
+    try:
+        return Session.open(file, url=url, home=None if url else base.home().root, timeout=_PATIENCE)
+    except ClientError as error:
+        raise Failure(str(error), RUN_FAILED) from None
 
 
 def _environment(client: Client, made: CreatedSession, file: Path) -> dict[str, str]:

@@ -3,10 +3,10 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
-from daemon.addresses import is_origin
 from daemon.client.effects import Credential
 from daemon.client.errors import ClientError, NoSession, Unreachable
 from daemon.client.token_cell import cell, lent
@@ -74,11 +74,20 @@ def locator(url: str | None, socket: StrPath | None, home: StrPath | None, envir
         return lambda: at
     url = url or (environ.get(URL) if home is None else None)
     if url:
-        if not is_origin(url):
-            raise ClientError("The URL is no address of a daemon: write http://HOST:PORT")
-        at = Address(url.rstrip("/"))
+        at = Address(_checked(url.rstrip("/")))
         return lambda: at
     return lambda: _running(Home.resolve(Path(home) if home else None, environ))
+
+
+def _checked(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        right = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and url.isascii()
+    except ValueError:
+        right = False
+    if not right or parts.path or parts.query or parts.fragment or "@" in url:
+        raise ClientError("The URL is no address of a daemon: write http://HOST:PORT")
+    return url
 
 
 def _running(home: Home) -> Address:

@@ -70,6 +70,7 @@ def test_the_address_is_given_or_in_a_variable_or_in_the_home(live: LiveDaemon) 
     environ = {"DAEMON_URL": "http://127.0.0.1:9/", "DAEMON_HOME": str(live.root)}
     own = Address(live.url, str(live.home.socket_path))
     assert locator("http://[::1]:8", None, None, environ)() == Address("http://[::1]:8")
+    assert locator("http://agent_daemon:8/", None, None, environ)() == Address("http://agent_daemon:8")
     assert locator(None, "/x.sock", None, environ)().socket == "/x.sock"
     assert locator(None, None, live.root, environ)() == own
     assert locator(None, None, None, environ)() == Address("http://127.0.0.1:9")
@@ -88,7 +89,10 @@ def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
         Session.open(tmp_path / "token", url="http://127.0.0.1:1", home=tmp_path)
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:3100", "ftp://127.0.0.1", "http://", "http://h/path", "http://u:p@h", "x"])
+@pytest.mark.parametrize(
+    "url",
+    ["127.0.0.1:3100", "ftp://127.0.0.1", "http://", "http://h/path", "http://u:p@h", "x", "http://h:x", "http://[::1"],
+)
 def test_what_is_no_address_is_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(ClientError, match="write http://HOST:PORT"):
         Session.open(tmp_path / "token", url=url)
