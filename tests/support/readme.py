@@ -1,5 +1,7 @@
-"""The README's generated tables: `python -m tests.support.readme` writes them anew."""
+"""What is generated in the README: `python -m tests.support.readme` writes it anew."""
 
+import re
+from functools import partial
 from pathlib import Path
 
 from daemon import config, log_events
@@ -106,9 +108,16 @@ TABLES = {
 }
 
 
+def contents(text: str) -> str:
+    """Return links to the sections of a README, as GitHub names their places."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    titles = [title for title in re.findall(r"^## (.+)$", prose, re.MULTILINE) if title != "Licence"]
+    return " ·\n".join(f"[{title}](#{re.sub(r'[^a-z0-9 -]', '', title.lower()).replace(' ', '-')})" for title in titles)
+
+
 def rewritten(text: str) -> str:
-    """Return a README with every generated table made anew."""
-    for name, make in TABLES.items():
+    """Return a README with everything that is generated made anew."""
+    for name, make in {**TABLES, "contents": partial(contents, text)}.items():
         assert f"<!-- {name}:begin -->" in text, f"the README has no place for {name}"
         head, _, rest = text.partition(f"<!-- {name}:begin -->\n")
         _, _, tail = rest.partition(f"<!-- {name}:end -->")
