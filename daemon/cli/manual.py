@@ -13,7 +13,6 @@ from daemon import __version__
 from daemon.cli import roff
 from daemon.cli.credentials import PASSWORD, PASSWORD_FILE, TICKET
 from daemon.cli.failure import EXIT_CODES
-from daemon.client.finding import TOKEN, TOKEN_FILE
 from daemon.home import Home
 
 _GLOBAL = {"home", "url", "help"}
@@ -26,9 +25,9 @@ ENVIRONMENT = {
     TICKET: 'An owner ticket, as eval "$(daemon login)" sets it.',
     PASSWORD: "The master password.",
     PASSWORD_FILE: "A file that holds the master password.",
-    TOKEN_FILE: "The file with a session's token, for `daemon mcp`. `daemon run` and the processes of sessions get it, "
-    "with `DAEMON_URL`, `DAEMON_SESSION_ID` and `DAEMON_AGENT_ID`.",
-    TOKEN: "A session's token, where there is no file with it; it is never renewed.",
+    "DAEMON_TOKEN_FILE": "The file with a session's token, for `daemon mcp`; the COMMAND of `daemon run` and the "
+    "processes of sessions get it, with `DAEMON_URL`, `DAEMON_SESSION_ID` and `DAEMON_AGENT_ID`.",
+    "DAEMON_SESSION_TOKEN": "A session's token, where there is no file with it; it is never renewed.",
     "DAEMON_<SECTION>_<KEY>": "A key of the configuration, such as `DAEMON_SERVER_PORT`; it wins over the file.",
     "SESSION_TTL_SECONDS": "As `DAEMON_CONVERSATIONS_CONVERSATION_TTL`, which wins over it.",
 }

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -21,16 +20,11 @@ from daemon.cli.output import note
 from daemon.cli.parameters import DURATION
 from daemon.cli.runner import Runner, myself
 from daemon.cli.shells import program
-from daemon.client import ClientError, Session, SessionEnded
-from daemon.client.finding import TOKEN, TOKEN_FILE, URL
-from daemon.config import SECRET_VARIABLES, STORAGE_VARIABLES, VERIFIER_VARIABLE
 from daemon.domain.views import AgentView, CreatedSession, SessionDetail, SessionSummary
 
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT)
 _FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 """A terminal sends these to the child itself; from elsewhere they are forwarded."""
-_PATIENCE = 5.0
-"""Seconds for the end of the session, once the command has ended."""
 
 
 @click.command(cls=base.Command, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -45,6 +39,9 @@ def run(agent: str, create: bool, ttl: int | None, command: tuple[str, ...]) -> 
 
     COMMAND finds a token that is always current in the file $DAEMON_TOKEN_FILE, and the daemon at $DAEMON_URL.
     """
+    # Imported here: the client takes longer than most commands run.
+    from daemon.cli import run_session  # noqa: PLC0415
+
     try:
         client = Client(sender="run", owner=Owner())
         whose = _agent(client, agent, create=create)
@@ -54,11 +51,11 @@ def run(agent: str, create: bool, ttl: int | None, command: tuple[str, ...]) -> 
         raise Failure(str(failure), RUN_FAILED) from None
     ended = False
     try:
-        with token_directory.handed_out(made.id, made.token) as file, _renewed(file) as session:
+        with token_directory.handed_out(made.id, made.token) as file, run_session.renewed(file) as session:
             try:
-                return _run(command, _environment(client, made, file))
+                return _run(command, run_session.environment(client, made, file))
             finally:
-                ended = _end(session)
+                ended = run_session.end(session)
     finally:
         if not ended:
             _revoke(client, made.id)
@@ -100,26 +97,6 @@ def _session(client: Client, whose: str, ttl: int | None) -> CreatedSession:
     return client.call("POST", "/v1/sessions", body).read(CreatedSession)
 
 
-def _renewed(file: Path) -> Session:
-    """Return the session that is renewed for the command, wherever its daemon is by then."""
-    url = base.url()
-    try:
-        return Session.open(file, url=url, home=None if url else base.home().root, timeout=_PATIENCE)
-    except ClientError as error:
-        raise Failure(str(error), RUN_FAILED) from None
-
-
-def _environment(client: Client, made: CreatedSession, file: Path) -> dict[str, str]:
-    withheld = {*SECRET_VARIABLES, *STORAGE_VARIABLES, VERIFIER_VARIABLE, TOKEN}
-    environment = {name: value for name, value in os.environ.items() if name not in withheld}
-    return environment | {
-        TOKEN_FILE: str(file),
-        URL: client.at.url,
-        "DAEMON_SESSION_ID": made.id,
-        "DAEMON_AGENT_ID": made.agent_id,
-    }
-
-
 def _run(command: tuple[str, ...], environment: dict[str, str]) -> int:
     """Run the command in our own process group, so that the terminal stays its terminal."""
     waiting: list[int] = []
@@ -155,17 +132,6 @@ def _is_foreground() -> bool:
         return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
     except (OSError, ValueError):
         return False
-
-
-def _end(session: Session) -> bool:
-    """End the session by its own token, since the owner's ticket may be over by now; return whether it is ended."""
-    try:
-        session.end()
-    except SessionEnded:
-        return True
-    except ClientError:
-        return False
-    return True
 
 
 def _revoke(client: Client, session_id: str) -> None:

@@ -15,6 +15,8 @@ import daemon
 from daemon.cli import manual, roff
 from daemon.cli.failure import EXIT_CODES
 from daemon.cli.main import root
+from daemon.client.finding import TOKEN, TOKEN_FILE
+from daemon.config import SECRET_VARIABLES
 from tests.support.commands import commands, parameters
 from tests.support.daemon_process import cli, environment
 from tests.support.readme import README
@@ -73,7 +75,7 @@ def test_what_the_program_returns_obeys_and_keeps_is_on_daemon_1() -> None:
     sources = [path.read_text() for path in Path(daemon.__file__).parent.rglob("*.py")]
     read = {name for text in sources for name in re.findall(r'environ(?:\.get\(|\[)"(DAEMON_[A-Z_]+)"', text)}
     assert "DAEMON_HOME" in read
-    assert [name for name in read if f".TP {name} " not in page] == []
+    assert [name for name in (*read, TOKEN, TOKEN_FILE, *SECRET_VARIABLES) if f".TP {name} " not in page] == []
     assert [
         name for name in ("config.toml", "daemon.db", "seal.key", "backups", "daemon.sock") if name not in page
     ] == []
