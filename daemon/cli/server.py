@@ -23,6 +23,7 @@ from daemon.cli.failure import (
 )
 from daemon.cli.output import note
 from daemon.cli.parameters import DURATION
+from daemon.cli.program import program
 from daemon.config import SECRET_VARIABLES, Loaded
 from daemon.home import Home
 from daemon.lock import AlreadyRunning, lock_holder
@@ -140,7 +141,7 @@ def _serve(home: Home, loaded: Loaded, password: str | None, ready_fd: int | Non
 def _start_detached(home: Home, port: int | None, log_level: str | None, password: str | None) -> None:
     """Start a daemon in a session of its own and return when it is ready; the password goes through its stdin."""
     reading, writing = os.pipe()
-    command = [sys.executable, "-m", "daemon", "--home", str(home.root), "start", "--ready-fd", str(writing)]
+    command = [*program(), "--home", str(home.root), "start", "--ready-fd", str(writing)]
     command += ["--port", str(port)] if port is not None else []
     command += ["--log-level", log_level] if log_level is not None else []
     command += ["--password-stdin"] if password is not None else []

@@ -34,6 +34,7 @@ from tests.bench.measure import (
 from tests.bench.metrics import metrics
 from tests.bench.prepare import PASSWORD, Prepared, make_home
 from tests.bench.processes import processes
+from tests.bench.single_file import single_file
 from tests.bench.streams import streams
 from tests.support.http import Answer, load, request, spread
 
@@ -215,6 +216,7 @@ def main(arguments: Sequence[str]) -> int:
             lambda: conversations(root / "conversations", rounds=rounds, reads=reads, many=many * 10, warm=warm),
             lambda: under_attack(root / "attack", rounds=rounds, reads=reads, guesses=1 if quick else 6, warm=warm),
             lambda: starting(root / "empty", root / "large", rounds=min(rounds, 5)),
+            lambda: single_file(root / "single-file", rounds=1 if quick else 10),
             lambda: metrics(root / "metrics", rounds=rounds, reads=reads),
             lambda: streams(
                 root / "streams", rounds=min(rounds, 3), seconds=0.3 if quick else 10, readers=readers, warm=warm // 2

@@ -16,4 +16,4 @@ def test_the_quick_benchmark_prints_every_row() -> None:
         cwd=REPOSITORY, env=untraced(), capture_output=True, text=True, check=False, timeout=180,
     )  # fmt: skip
     assert done.returncode in {0, 1}, done.stderr
-    assert done.stdout.count("\n| ") == 40, done.stderr
+    assert done.stdout.count("\n| ") == 44, done.stderr
