@@ -4,6 +4,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from daemon.cli.failure import NOT_RUNNING, Failure
 from daemon.config import Loaded
 from daemon.home import Home
 
@@ -16,6 +17,24 @@ def is_initialised(home: Home, loaded: Loaded) -> bool | None:
     if settings.kind == "postgresql":
         return _ask_postgres(settings.url)
     return _read_file(settings.path or home.database)
+
+
+def must_start_again(home: Home, loaded: Loaded) -> None:
+    """Refuse to stop what this program could not start again.
+
+    Raises:
+        Failure: there is nothing, or the database is not for this program.
+    """
+    initialised = is_initialised(home, loaded)
+    if initialised is None:
+        raise Failure("The database cannot be read, and a new start would fail", hint="run: daemon doctor")
+    if not initialised:
+        raise Failure("There is nothing to restart", NOT_RUNNING, hint="run: daemon start")
+    # Imported here: `stop` does without it.
+    from daemon.maintenance.pending import pending  # noqa: PLC0415
+
+    if (problem := pending(home, loaded.config).problem) is not None:
+        raise Failure(f"A new start would be refused: {problem}", hint="see: daemon upgrade")
 
 
 def _read_file(database: Path) -> bool | None:

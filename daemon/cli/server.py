@@ -204,11 +204,7 @@ def restart(*, timeout: int | None, force: bool, kill: bool, port: int | None, l
     """Stop the daemon if it runs, read its settings anew, and start it: detached, or as the service that it was."""
     home = base.home()
     loaded = base.configuration(home, server_port=port, log_level=log_level)
-    initialised = offline.is_initialised(home, loaded)
-    if initialised is None:
-        raise Failure("The database cannot be read, and a new start would fail", hint="run: daemon doctor")
-    if not initialised:
-        raise Failure("There is nothing to restart", NOT_RUNNING, hint="run: daemon start")
+    offline.must_start_again(home, loaded)
     pid = lock_holder(home)
     start_service = None if pid is None else _starter(home, pid)
     if start_service is not None and (port is not None or log_level is not None):

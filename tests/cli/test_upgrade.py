@@ -71,6 +71,9 @@ def test_the_way_up_and_the_way_back_are_as_they_are_told(running: DaemonProcess
     notes = run(REPOSITORY, home, "upgrade", "--json").json()
     assert (notes["running"]["version"], notes["changes"]) == (NEXT, [])
     assert f"knows {int(newer.migration[:4]) - 1}" in notes["database"]["problem"]
+    refused = run(REPOSITORY, home, "restart")
+    assert (refused.code, notes["database"]["problem"] in refused.err) == (1, True)
+    assert httpx.get(f"{url}/health").json()["version"] == NEXT
     screen = run(REPOSITORY, home, "upgrade").out
     assert told(screen) == ["daemon stop", f"daemon restore {notes['database']['olderCopy']}", "daemon start --detach"]
     follow(REPOSITORY, home, [f"{line} --yes" if "restore" in line else line for line in told(screen)])
