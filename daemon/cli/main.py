@@ -95,7 +95,7 @@ def run(arguments: Sequence[str]) -> int:
         return _tell(str(failure), failure.code)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "daemon"
-        return _tell(f"{error.format_message()} (see: {where} --help)", USAGE)
+        return _tell(f"{' '.join(error.format_message().split())} (see: {where} --help)", USAGE)
     except click.ClickException as error:
         return _tell(error.format_message(), USAGE)
     except HomeError as error:

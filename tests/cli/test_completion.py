@@ -175,6 +175,12 @@ def test_without_a_ticket_nobody_is_asked_and_the_password_is_not_sent(setting: 
     assert setting.live.events(type="MASTER_AUTH_FAILED") == []
 
 
+def test_a_shell_that_is_not_named_is_told_in_one_line(tmp_path: Path) -> None:
+    for wrong in ((), ("tcsh",)):
+        done = cli(tmp_path, "completion", *wrong)
+        assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+
+
 @pytest.mark.parametrize(
     "env",
     [
@@ -182,7 +188,7 @@ def test_without_a_ticket_nobody_is_asked_and_the_password_is_not_sent(setting: 
         {"DAEMON_URL": "http://127.0.0.1:1"},
         {"DAEMON_URL": "no address"},
         {"DAEMON_OWNER_TICKET": "wai_own_\x01é"},
-        {"COMP_LINE": "daemon agent show \x00".replace("\x00", "\udcff")},
+        {"COMP_LINE": "daemon agent show \udcff"},
         {"COMP_LINE": ""},
         {"_DAEMON_COMPLETE": "tcsh_complete"},
         {"_DAEMON_COMPLETE": "bash_source"},
