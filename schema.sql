@@ -97,8 +97,10 @@ CREATE INDEX idx_sessions_idle_timeout ON sessions (idle_timeout)
   WHERE idle_timeout IS NOT NULL AND revoked_at IS NULL AND expired_at IS NULL;
 -- The pool, and what is under way: closed sessions are kept for long.
 CREATE INDEX idx_sessions_supervised ON sessions (id) WHERE created_by = 'process' AND state <> 'CLOSED';
-CREATE INDEX idx_sessions_parent_id ON sessions (parent_id) WHERE parent_id IS NOT NULL;
-CREATE INDEX idx_sessions_root_id ON sessions (root_id) WHERE root_id IS NOT NULL;
+CREATE INDEX idx_sessions_parent_id ON sessions (parent_id)
+  WHERE parent_id IS NOT NULL AND revoked_at IS NULL AND expired_at IS NULL;
+CREATE INDEX idx_sessions_root_id ON sessions (root_id)
+  WHERE root_id IS NOT NULL AND revoked_at IS NULL AND expired_at IS NULL;
 
 -- Conversations: a client-chosen id that is bound to one provider and model for as long as it is used.
 CREATE TABLE conversations (

@@ -71,6 +71,18 @@ def test_a_child_is_a_session_of_the_same_agent_that_tells_its_parent_and_its_de
     assert (event["actor"], event["details"]["parentId"]) == (f"agent:{agent}", parent["id"])
 
 
+def test_what_lost_what_was_above_it_is_over(live: LiveDaemon) -> None:
+    top, first, second, _ = family(live)
+    live.call(lambda daemon: daemon.parts.store.flush())
+    live.stop()
+    live.query("DELETE FROM sessions WHERE id = ?", top["id"])
+    live.start()
+    for made in (first, second):
+        answer = own(live, made)
+        assert (code(answer), answer.json()["details"]) == ((401, "SESSION_REVOKED"), {"reason": "parent_ended"})
+        assert code(renew(live, made)) == (401, "SESSION_REVOKED")
+
+
 @one_engine
 def test_the_body_is_strict(live: LiveDaemon) -> None:
     parent = live.new_session()
@@ -182,6 +194,28 @@ def test_the_owner_extends_a_child_no_further_than_its_parent(live: LiveDaemon) 
     assert live.owner.post(path, json={"seconds": 5000}).json()["expiresAt"] == START + 5000
 
 
+def test_a_child_of_a_session_that_cannot_be_renewed_any_more_is_told_so(live: LiveDaemon) -> None:
+    top = live.new_session(ttl=TTL, constraints={"maxRenewals": 1})
+    first = child_of(live, top)
+    live.time.advance(TTL // 2)
+    renew(live, top).raise_for_status()
+    first |= renew(live, first).json()
+    live.time.advance(TTL // 2)
+    assert code(renew(live, first)) == (403, "RENEWAL_LIMIT_REACHED")
+
+
+def test_a_grandchild_waits_for_the_last_of_those_above_it(live: LiveDaemon) -> None:
+    top = live.new_session(ttl=TTL)
+    live.time.advance(1000)
+    first = child_of(live, top)
+    second = child_of(live, first)
+    live.time.advance(1300)
+    top |= renew(live, top).json()
+    assert renew(live, second).json()["details"] == {"retryAfter": 10}
+    first |= renew(live, first).json()
+    assert renew(live, second).json()["expiresAt"] == top["expiresAt"]
+
+
 # --- its constraints
 
 
@@ -232,6 +266,35 @@ def test_a_child_may_do_what_its_parent_may_do_now(live: LiveDaemon) -> None:
     answer = live.agent(second["token"]).get("/v1/conversations")
     assert (code(answer), answer.json()["details"]["constraint"]) == ((403, "CONSTRAINT_VIOLATED"), "allowedOperations")
     assert live.agent(top["token"]).get("/v1/conversations").status_code == 200
+
+
+def test_the_owner_makes_no_child_wider_than_its_parent(live: LiveDaemon) -> None:
+    top = live.new_session(constraints={"maxRenewals": 2, "maxRequests": 100, "idleTimeout": 600, "budget": 1})
+    path = f"/v1/sessions/{child_of(live, top)['id']}"
+    wide = {"maxRenewals": 100, "maxRequests": 10**6, "renewalRejectWindow": 86_400, "note": "mine"}
+    shown = live.owner.patch(path, json={"constraints": wide}).json()
+    assert shown["constraints"] == {
+        "maxRenewals": 2, "maxRequests": 100, "idleTimeout": 600, "budget": 1, "renewalRejectWindow": 86_400,
+        "note": "mine",
+    }  # fmt: skip
+    assert shown["maxRenewals"] == 2
+    again = live.owner.patch(path, json={"constraints": shown["constraints"]}).json()
+    assert again["constraints"] == shown["constraints"]
+
+
+def test_a_limit_of_renewals_that_stands_in_no_constraints_bounds_a_child_too(live: LiveDaemon) -> None:
+    made = child_of(live, live.new_session(), constraints={"maxRenewals": 90})
+    assert (made["maxRenewals"], made["constraints"]) == (30, {"maxRenewals": 30})
+
+
+def test_what_is_refused_for_another_session_counts_for_none(live: LiveDaemon) -> None:
+    top, first, second, other = family(live)
+    live.owner.patch(f"/v1/sessions/{first['id']}", json={"constraints": {"requestsPerMinute": 2}}).raise_for_status()
+    live.owner.patch(f"/v1/sessions/{top['id']}", json={"constraints": {"requestsPerMinute": 1}}).raise_for_status()
+    assert own(live, other).status_code == 200
+    assert [own(live, second).status_code for _ in range(5)] == [429] * 5
+    live.owner.patch(f"/v1/sessions/{top['id']}", json={"constraints": None}).raise_for_status()
+    assert [own(live, second).status_code for _ in range(3)] == [200, 200, 429]
 
 
 def test_requests_of_descendants_count_against_max_requests_of_all_above(live: LiveDaemon) -> None:
@@ -334,6 +397,15 @@ def test_ending_a_session_ends_all_that_descends_from_it_in_the_same_transaction
         assert all(own(live, made).status_code == 401 for made in members)
     if way not in (kill_switch, rotate_secret):
         assert own(live, stranger).status_code == 200
+
+
+def test_a_reset_clock_ends_with_a_session_what_was_made_from_it_since(live: LiveDaemon) -> None:
+    top = family(live)[0]
+    live.time.step(-86_400 * 3)
+    child_of(live, top)
+    live.call(lambda daemon: daemon.parts.services.admin.follow_clock_reset())
+    rows = live.query("SELECT DISTINCT state FROM sessions WHERE agent_id = ?", top["agentId"])
+    assert rows == [("CLOSED",)]
 
 
 def test_ending_a_child_leaves_its_parent_and_its_siblings(live: LiveDaemon) -> None:

@@ -85,7 +85,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def sees_descendants(self) -> bool:
         """Whether whatever it ends is read with all that descends from it: these picks are whole trees."""
-        return self.ends or self.pick in {"of_agent", "every", "created_after_now"}
+        return self.ends or self.pick in {"of_agent", "every"}
 
 
 class Rows(msgspec.Struct, kw_only=True):

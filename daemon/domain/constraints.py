@@ -120,16 +120,24 @@ def common(patterns: Sequence[str], bound: Sequence[str]) -> tuple[str, ...]:
     pattern of the bound matches. What else both allow is told by the names of the daemon's own operations.
     """
     kept = tuple(one for one in patterns if any(_is_within(one, outer) for outer in bound))
-    names = (one for one in OPERATIONS if allows(tuple(patterns), one) and allows(tuple(bound), one))
-    return (*kept, *(one for one in names if not allows(kept, one)))
+    names = tuple(one for one in OPERATIONS if allows(tuple(patterns), one) and allows(tuple(bound), one))
+    found = (*kept, *(one for one in names if not allows(kept, one)))
+    return found if len(found) <= MAX_PATTERNS else names
 
 
 def _is_within(pattern: str, outer: str) -> bool:
     """Return whether all that a pattern matches is seen to be matched by another one.
 
-    Where that one has no wildcard but `*`, each wildcard of the first can only have been matched by a `*`.
+    Where that one has no wildcard but `*`, each wildcard of the first can only have been matched by a `*`. What is in
+    brackets stands for one character: a pattern with such must begin with all that the other one asks for.
     """
-    return pattern == outer or (not set("?[") & set(outer) and fnmatchcase(pattern, outer))
+    if pattern == outer:
+        return True
+    if set("?[") & set(outer):
+        return False
+    if "[" in pattern:
+        return outer.find("*") == len(outer) - 1 and pattern.startswith(outer[:-1])
+    return fnmatchcase(pattern, outer)
 
 
 def problems(constraints: dict[str, Any], path: str = "constraints") -> list[tuple[str, str]]:

@@ -9,19 +9,18 @@ from typing import Any
 import msgspec
 
 from daemon.domain import session_creation, sessions
-from daemon.domain.body import json_text
 from daemon.domain.changes import Outcome, Rows
-from daemon.domain.constraints import json_problems, limits, narrowed
-from daemon.domain.errors import IDEMPOTENCY_CONFLICT, SESSION_LIMIT_EXCEEDED, SESSION_NOT_FOUND, DaemonError, invalid
+from daemon.domain.constraints import limits
+from daemon.domain.errors import IDEMPOTENCY_CONFLICT, SESSION_LIMIT_EXCEEDED, SESSION_NOT_FOUND, DaemonError
 from daemon.domain.rows import Session
-from daemon.domain.sessions import Mint, require_usable
+from daemon.domain.sessions import Mint, constraints_below, require_usable
 from daemon.domain.views import CreatedChild, RevokedSession
 
 MAX_DEPTH = 3
 """Steps from the session that the owner made to the last that can descend from it."""
 MAX_CHILDREN = 200
 """Living children of one session."""
-MAX_TREE = 2_000
+MAX_TREE = 1_000
 """Living descendants of a session that the owner made: one transaction must be able to end them all."""
 
 
@@ -86,10 +85,7 @@ def _check_room(rows: Rows, parent: Session) -> None:
 
 def _below(parent: Session, asked: AskedChild, now: int) -> Session:
     """Return the new row with what its parent leaves it."""
-    constraints = narrowed(asked.constraints, parent.constraints)
-    if problems := json_problems(constraints, "constraints"):
-        raise invalid(*problems)
-    text = json_text(constraints) if constraints else None
+    text = constraints_below(parent, asked.constraints)
     known = limits(text)
     most = asked.session.max_renewals if known.max_renewals is None else known.max_renewals
     absolute = min(now + asked.absolute_lifetime, parent.absolute_expires_at)

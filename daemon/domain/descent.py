@@ -11,9 +11,6 @@ from daemon.domain.events import Fact
 from daemon.domain.rows import Session
 from daemon.domain.status import expiry
 
-PARENT_ENDED = "parent_ended"
-"""Why a session ended whose ancestor did."""
-
 
 def with_descendants(scope: Scope, rows: Rows, outcome: Outcome[Any], now: int) -> Outcome[Any]:
     """Return what was decided, and with each session that it ends the end of everything that descends from that one.
@@ -75,4 +72,4 @@ def _end(child: Session, now: int) -> tuple[Session, tuple[Fact, ...]]:
     """End a child; one whose own time is up as well has expired."""
     if now >= expiry(child)[0]:
         return lifecycle.expired(child, now)
-    return lifecycle.end(child, now, reason=PARENT_ENDED)
+    return lifecycle.end(child, now, reason=lifecycle.PARENT_ENDED)

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from daemon.domain.changes import Outcome, Rows
+from daemon.domain.errors import SESSION_REVOKED, DaemonError
 from daemon.domain.events import Fact
 from daemon.domain.facts.sessions import (
     SessionClosed,
@@ -18,9 +19,12 @@ from daemon.domain.facts.sessions import (
     SessionStateChanged,
     SessionSuspended,
 )
-from daemon.domain.rows import Session
+from daemon.domain.rows import Agent, Session
 from daemon.domain.states import State, advance
 from daemon.domain.status import check_standing, expiry, reject_until
+
+PARENT_ENDED = "parent_ended"
+"""Why a session ended whose ancestor did."""
 
 Changed = tuple[Session, tuple[Fact, ...]]
 """A session after a step, with the facts of that step."""
@@ -101,6 +105,21 @@ def _revoke(session: Session, now: int, reason: str, cause: Fact) -> Changed:
     return msgspec.structs.replace(ended, revoked_at=now, revoked_reason=reason), facts
 
 
+def check_lineage(rows: Rows, session: Session, agent: Agent, now: int) -> None:
+    """Refuse a session that may not be used any more, or one below such a session: the session check once more.
+
+    How long they were idle is not asked again: the check that let the request pass knew their last use better than
+    the rows, and who found them idle since has marked them.
+
+    Raises:
+        DaemonError: as the session check does.
+    """
+    for one in (session, *rows.ancestors):
+        check_standing(one, agent, now, now)
+    if len(rows.ancestors) != session.depth:  # what was above it is gone
+        raise DaemonError(SESSION_REVOKED, details={"reason": PARENT_ENDED})
+
+
 def use(rows: Rows, now: int) -> Outcome[None]:
     """Make a session ACTIVE because its agent sent a request; everything is checked again on the stored row.
 
@@ -110,8 +129,7 @@ def use(rows: Rows, now: int) -> Outcome[None]:
     session, agent = rows.session, rows.agent
     if session is None or agent is None:
         return Outcome(answer=None)
-    for one in (session, *rows.ancestors):
-        check_standing(one, agent, now)
+    check_lineage(rows, session, agent, now)
     if session.state not in {"READY", "IDLE"} or session.supervised:
         return Outcome(answer=None)
     used, facts = transition(session, "ACTIVE", now)

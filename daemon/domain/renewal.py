@@ -3,7 +3,7 @@
 Rotation with reuse detection follows RFC 9700, section 4.14.2; the sealed answer makes a lost reply harmless.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -35,36 +35,55 @@ Seal = Callable[[RenewedSession], bytes]
 """Encrypts an answer so that only the holder of the previous token can read it: pure, its nonce is made before."""
 
 
-def check_guards(session: Session, now: int, parent: Session | None = None) -> None:
+def check_guards(session: Session, now: int, ancestors: Sequence[Session] = ()) -> None:
     """Refuse a renewal by the guards 2 to 4, in this order.
 
     Args:
         session: to be renewed.
         now: Unix seconds.
-        parent: of a child, which waits for what its parent has yet to get.
+        ancestors: of a child, its parent first; it can be given no more than they have.
 
     Raises:
         DaemonError: RENEWAL_LIMIT_REACHED, SESSION_ABSOLUTE_LIFETIME_EXCEEDED, RENEWAL_TOO_EARLY.
     """
-    if session.renewal_count >= session.max_renewals:
-        raise DaemonError(
-            RENEWAL_LIMIT_REACHED,
-            details={"renewalCount": session.renewal_count, "maxRenewals": session.max_renewals},
-        )
+    most = min(one.max_renewals for one in (session, *ancestors))
+    if session.renewal_count >= most:
+        details = {"renewalCount": session.renewal_count, "maxRenewals": most}
+        raise DaemonError(RENEWAL_LIMIT_REACHED, details=details)
+    _check_end(session)
+    wait = renewable_at(session) - now
+    if wait > 0:
+        raise DaemonError(RENEWAL_TOO_EARLY, details={"retryAfter": wait}, retry_after=wait)
+    if ancestors and session.expires_at >= lasts_until(session, ancestors[0]):
+        _wait_for(ancestors, now)
+
+
+def _check_end(session: Session) -> None:
     if session.expires_at >= session.absolute_expires_at:
         raise DaemonError(
             SESSION_ABSOLUTE_LIFETIME_EXCEEDED, details={"absoluteExpiresAt": session.absolute_expires_at}
         )
-    wait = max(renewable_at(session), _parent_renewable_at(session, now, parent)) - now
-    if wait > 0:
-        raise DaemonError(RENEWAL_TOO_EARLY, details={"retryAfter": wait}, retry_after=wait)
 
 
-def _parent_renewable_at(session: Session, now: int, parent: Session | None) -> int:
-    """Return when to try again what only the parent's own renewal can give more time; in the past: there is some."""
-    if parent is None or session.expires_at < lasts_until(session, parent):
-        return 0
-    return max(renewable_at(parent), now + _PARENT_SECONDS)
+def _wait_for(ancestors: Sequence[Session], now: int) -> None:
+    """Refuse the renewal of a child to which only the renewal of its parent can give more time.
+
+    Raises:
+        DaemonError: RENEWAL_TOO_EARLY, or RENEWAL_LIMIT_REACHED, SESSION_ABSOLUTE_LIFETIME_EXCEEDED where none can be.
+    """
+    moment = now + _PARENT_SECONDS
+    for number, one in enumerate(ancestors, 1):
+        if one.renewal_count >= one.max_renewals:
+            detail = "A session above this one cannot be renewed any more, and this one lasts no longer."
+            details = {"renewalCount": one.renewal_count, "maxRenewals": one.max_renewals}
+            raise DaemonError(RENEWAL_LIMIT_REACHED, detail, details=details)
+        _check_end(one)
+        moment = max(moment, renewable_at(one))
+        if one.expires_at < lasts_until(one, next(iter(ancestors[number:]), None)):
+            break  # it waits for none of those above it
+    wait = moment - now
+    detail = "The session lasts as long as its parent, which has to be renewed first."
+    raise DaemonError(RENEWAL_TOO_EARLY, detail, details={"retryAfter": wait}, retry_after=wait)
 
 
 def renew(
@@ -87,7 +106,7 @@ def renew(
     session = require_usable(rows, now)
     if session.token_hash != presented:
         return Outcome(answer=_answer_of_winner(rows, session, presented, retry_window))
-    check_guards(session, now, rows.parent)
+    check_guards(session, now, rows.ancestors)
     following = next_generation(session, now, rows.parent)
     token, digest = mint(following)
     following = msgspec.structs.replace(following, token_hash=digest)
@@ -106,10 +125,13 @@ def renew(
 
 
 def warned(session: Session, now: int) -> tuple[Session, tuple[SessionExpiringSoon, ...]]:
-    """Return the session, and once in its life the fact that renewals will soon give it no more time."""
+    """Return the session, and once in its life the fact that renewals will soon give it no more time.
+
+    Of a child nothing is told: it ends with the session above it, whose owner is told of that one.
+    """
     remaining = max(0, session.max_renewals - session.renewal_count)
     near = remaining <= WARN_RENEWALS or session.absolute_expires_at - now <= WARN_SECONDS
-    if session.expiry_warned_at is not None or not near:
+    if session.expiry_warned_at is not None or session.parent_id is not None or not near:
         return session, ()
     fact = SessionExpiringSoon(
         agent_id=session.agent_id,

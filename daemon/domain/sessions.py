@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec import UnsetType
 
 from daemon.domain import lifecycle, pool, processes, turns
+from daemon.domain.body import json_text
 from daemon.domain.changes import Outcome, Rows
-from daemon.domain.constraints import limits
+from daemon.domain.constraints import json_problems, limits, narrowed
 from daemon.domain.errors import (
     AGENT_NOT_ACTIVE,
     INVALID_STATE_TRANSITION,
@@ -15,16 +17,17 @@ from daemon.domain.errors import (
     SESSION_ABSOLUTE_LIFETIME_EXCEEDED,
     SESSION_NOT_FOUND,
     DaemonError,
+    invalid,
 )
 from daemon.domain.facts.agents import PUBLISHED
 from daemon.domain.facts.sessions import SessionExtended, SessionKilled, SessionRotated, SessionUpdated
-from daemon.domain.lifecycle import end, transition
+from daemon.domain.lifecycle import check_lineage, end, transition
 from daemon.domain.process_views import SentMessage
 from daemon.domain.reconfiguration import Reconfigure
 from daemon.domain.requests import PatchSession, PublishEvent
 from daemon.domain.rows import Session
 from daemon.domain.states import State, advance
-from daemon.domain.status import check_standing, lasts_until, status
+from daemon.domain.status import lasts_until, status
 from daemon.domain.views import (
     ExtendedSession,
     PublishedEvent,
@@ -56,9 +59,22 @@ def require_usable(rows: Rows, now: int) -> Session:
     session, agent = rows.session, rows.agent
     if session is None or agent is None:
         raise DaemonError(INVALID_TOKEN)
-    for one in (session, *rows.ancestors):
-        check_standing(one, agent, now)
+    check_lineage(rows, session, agent, now)
     return session
+
+
+def constraints_below(parent: Session, asked: dict[str, Any]) -> str | None:
+    """Return constraints as a child is to have them: what its parent's leave of those that were asked for.
+
+    Raises:
+        DaemonError: VALIDATION_ERROR: with what is handed down they are too large.
+    """
+    left = narrowed(asked, parent.constraints)
+    if "maxRenewals" in left:  # the parent's limit need not stand in its constraints
+        left["maxRenewals"] = min(left["maxRenewals"], parent.max_renewals)
+    if problems := json_problems(left, "constraints"):
+        raise invalid(*problems)
+    return json_text(left) if left else None
 
 
 def _require_active(rows: Rows, now: int, to: State | None) -> Session:
@@ -86,7 +102,7 @@ def patch(rows: Rows, now: int, *, body: PatchSession, reconfigure: Reconfigure 
         DaemonError: SESSION_NOT_FOUND, INVALID_STATE_TRANSITION, SESSION_BUSY.
     """
     session = _require_active(rows, now, None)
-    changed = _patched(session, body)
+    changed = _patched(session, body, rows.parent)
     reconfigured = reconfigure(rows, now) if reconfigure is not None else None
     if reconfigured is not None:
         session = reconfigured.session or session
@@ -100,10 +116,13 @@ def patch(rows: Rows, now: int, *, body: PatchSession, reconfigure: Reconfigure 
     return msgspec.structs.replace(reconfigured, answer=updated, session=updated, facts=(fact, *reconfigured.facts))
 
 
-def _patched(session: Session, body: PatchSession) -> dict[str, Any]:
-    """Return the columns that the body changes."""
+def _patched(session: Session, body: PatchSession, parent: Session | None) -> dict[str, Any]:
+    """Return the columns that the body changes; a child's constraints are cut to its parent's, as at its creation."""
     changes = body.changes()
     if "constraints" in changes:
+        if parent is not None:
+            asked = {} if isinstance(body.constraints, UnsetType) else body.constraints or {}
+            changes["constraints"] = constraints_below(parent, asked)
         known = limits(changes["constraints"])
         changes["idle_timeout"] = known.idle_timeout
         if known.max_renewals is not None:

@@ -186,7 +186,7 @@ class Admin:
     async def follow_clock_reset(self) -> int:
         """Revoke what was created later than now, after the clock followed a step back; return how many."""
         decide = partial(lifecycle.revoke_every, reason="clock_reset")
-        return await self._store.change(Scope(pick="created_after_now", while_locked=True), decide, SYSTEM)
+        return await self._store.change(Scope(pick="created_after_now", ends=True, while_locked=True), decide, SYSTEM)
 
     async def rotate_secret(self, origin: Origin, *, revoke_sessions: bool) -> RotatedSecret:
         """Replace the signing secret; the previous one classifies for 300 s more, and no session is stranded.

@@ -6,7 +6,6 @@ from hmac import compare_digest
 from daemon.domain import auto_stop, lifecycle, renewal
 from daemon.domain.changes import Outcome, Rows, Scope
 from daemon.domain.constraints import allows, limits
-from daemon.domain.descent import PARENT_ENDED
 from daemon.domain.errors import (
     AGENT_SUSPENDED,
     CONSTRAINT_VIOLATED,
@@ -136,12 +135,13 @@ class SessionAuth:
         return all(allows(limits(one.session.constraints).allowed_operations, operation) for one in live.lineage)
 
     async def _check_above(self, live: LiveSession, now: int) -> None:
-        """Refuse a child while any session above it may not be used."""
-        if live.parent is None:  # it is gone, so that its child is over, whatever the child's row says
-            raise DaemonError(SESSION_REVOKED, details={"reason": PARENT_ENDED})
-        for one in live.parent.lineage:
-            above = await self._reread(one) if one.seems_idle(now) else one
-            check_standing(above.session, above.agent.row, now, above.last_activity)
+        """Refuse a child while any session above it may not be used, or is gone, whatever its own row says."""
+        for one in live.lineage:
+            if one.orphaned:
+                raise DaemonError(SESSION_REVOKED, details={"reason": lifecycle.PARENT_ENDED})
+            if one is not live:
+                above = await self._reread(one) if one.seems_idle(now) else one
+                check_standing(above.session, above.agent.row, now, above.last_activity)
 
     async def _reread(self, live: LiveSession) -> LiveSession:
         """Return the session as it stands: a request to another daemon may excuse what would be refused here."""
@@ -198,6 +198,8 @@ class SessionAuth:
 
     async def _check_constraints(self, live: LiveSession, operation: str, request: Origin) -> None:
         """Hold a session to its own constraints and to those of all above it, which may be narrower by now."""
+        now = self._store.clock.monotonic()
+        timed = []
         for one in live.lineage:
             known = limits(one.session.constraints)
             if not allows(known.allowed_operations, operation):
@@ -205,18 +207,10 @@ class SessionAuth:
             if known.max_requests is not None and one.counted + one.requests >= known.max_requests:
                 await self._breach(live, "maxRequests", operation, request)
             if known.requests_per_minute is not None:
-                self._count_in_minute(one, known.requests_per_minute)
-
-    def _count_in_minute(self, live: LiveSession, allowed: int) -> None:
-        now = self._store.clock.monotonic()
-        if now - live.window_started >= _MINUTE:
-            live.window_started, live.window_requests = now, 0
-        if live.window_requests >= allowed:
-            wait = max(1, round(live.window_started + _MINUTE - now))
-            raise DaemonError(
-                RATE_LIMIT_EXCEEDED, details={"constraint": "requestsPerMinute", "limit": allowed}, retry_after=wait
-            )
-        live.window_requests += 1
+                _check_minute(one, known.requests_per_minute, now)
+                timed.append(one)
+        for one in timed:  # what any of them refuses is counted by none
+            one.window_requests += 1
 
     async def _breach(self, live: LiveSession, constraint: str, operation: str, request: Origin) -> None:
         """Record a breach, one event per session and constraint a minute, and refuse the request."""
@@ -257,6 +251,17 @@ class SessionAuth:
         except DaemonError as error:
             if error.kind is not STORAGE_UNAVAILABLE:
                 raise
+
+
+def _check_minute(live: LiveSession, allowed: int, now: float) -> None:
+    """Refuse one request more than a minute allows; `now` is monotonic seconds."""
+    if now - live.window_started >= _MINUTE:
+        live.window_started, live.window_requests = now, 0
+    if live.window_requests >= allowed:
+        wait = max(1, round(live.window_started + _MINUTE - now))
+        raise DaemonError(
+            RATE_LIMIT_EXCEEDED, details={"constraint": "requestsPerMinute", "limit": allowed}, retry_after=wait
+        )
 
 
 def _report_breach(rows: Rows, now: int, *, fact: ConstraintViolated, auto_stop_threshold: int) -> Outcome[None]:

@@ -1,5 +1,6 @@
 """Delegation: sessions that agents make from their own, and the trees that come of it."""
 
+import asyncio
 import hashlib
 import os
 from functools import partial
@@ -72,8 +73,8 @@ class Delegation:
         return await self._store.change(scope, partial(delegation.create, asked=asked), origin)
 
     async def children(self, caller: Caller, page: Page) -> Listing[SessionSummary]:
-        """Return the sessions right below the caller's that are not revoked, newest first."""
-        found = await self._store.sessions(SessionFilter(parent_id=caller.live.session.id), page)
+        """Return the sessions of status ACTIVE right below the caller's, newest first."""
+        found = await self._store.sessions(SessionFilter(parent_id=caller.live.session.id, status="ACTIVE"), page)
         now = self._store.clock.now()
         return Listing([session_views.summary(session, now) for session in found], next_cursor(found, page))
 
@@ -100,7 +101,9 @@ class Delegation:
         """
         tops = await self._store.sessions(which, page)
         below = await self._store.living_below([one.id for one in tops]) if tops else []
-        return Listing(session_views.trees(tops, below, self._store.clock.now()), next_cursor(tops, page))
+        # Off the loop: a page of trees may hold many thousand sessions.
+        trees = await asyncio.to_thread(session_views.trees, tops, below, self._store.clock.now())
+        return Listing(trees, next_cursor(tops, page))
 
     async def tree(self, session_id: str) -> SessionTree:
         """Return a session with all that lives below it.

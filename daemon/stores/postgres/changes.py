@@ -112,16 +112,14 @@ async def _load_sessions(raw: Connection, scopes: Sequence[Scope], ledger: Ledge
             ledger.sessions.update((session.id, session) for session in picked)
             ledger.picked += [session.id for session in picked]
     named = {scope.session for scope in scopes if scope.session is not None}
+    # Whoever adds to what is below a session locks that session first.
+    ending = {scope.session for scope in scopes if scope.ends and scope.session is not None}
     if named:
-        for session in await sessions.lock(raw, named):
+        for session in await sessions.lock(raw, named, ending):
             if session.agent_id in ledger.agents:  # else it was created after the look at agents
                 ledger.sessions[session.id] = session
-    ending = {scope.session for scope in scopes if scope.ends and scope.session is not None}
-    if any(scope.ends and scope.pick for scope in scopes):
-        ending.update(ledger.picked)
-    if ending:
-        # Whoever adds to what is below a session locks that session first.
-        for session in await sessions.lock_below(raw, ending):
+    if ledger.picked and any(scope.ends for scope in scopes):
+        for session in await sessions.lock(raw, (), ledger.picked):
             ledger.sessions.setdefault(session.id, session)
     if sealed := {scope.session for scope in scopes if scope.session is not None and scope.sealed_for is not None}:
         ledger.boxes = await sessions.boxes(raw, sealed)

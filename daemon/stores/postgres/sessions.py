@@ -43,12 +43,16 @@ _LOCK = (
     f" SELECT {COLUMNS} FROM sessions WHERE id IN (SELECT id FROM above) ORDER BY id FOR NO KEY UPDATE"
 )
 
-# What lives below sessions, locked in the order of their ids.
-_LOCK_BELOW = (
-    "WITH RECURSIVE below (id) AS (SELECT id FROM sessions WHERE parent_id = ANY($1::text[])"  # noqa: S608
-    " UNION SELECT s.id FROM below JOIN sessions AS s ON s.parent_id = below.id)"
-    f" SELECT {COLUMNS} FROM sessions WHERE id IN (SELECT id FROM below)"
-    " AND revoked_at IS NULL AND expired_at IS NULL ORDER BY id FOR NO KEY UPDATE"
+# The same, and with them what lives below some of them: below what is over nothing lives.
+_LOCK_FAMILY = (
+    "WITH RECURSIVE above (id, parent_id) AS (SELECT id, parent_id FROM sessions WHERE id = ANY($1::text[])"  # noqa: S608
+    " UNION SELECT s.id, s.parent_id FROM above JOIN sessions AS s ON s.id = above.parent_id),"
+    " below (id) AS (SELECT id FROM sessions WHERE parent_id = ANY($2::text[])"
+    " AND revoked_at IS NULL AND expired_at IS NULL"
+    " UNION SELECT s.id FROM below JOIN sessions AS s ON s.parent_id = below.id"
+    " AND s.revoked_at IS NULL AND s.expired_at IS NULL)"
+    f" SELECT {COLUMNS} FROM sessions WHERE id IN (SELECT id FROM above UNION SELECT id FROM below)"
+    " ORDER BY id FOR NO KEY UPDATE"
 )
 
 # One session with its agent and the kill switch: by id, and by its current token or the one before.
@@ -203,14 +207,17 @@ def _with_agent(row: Sequence[Any] | None) -> Live | None:
     return to_session(values[: len(FIELDS)]), agents.to_agent(values[len(FIELDS) : -1]), is_on(values[-1])
 
 
-async def lock(raw: Connection, session_ids: Collection[str]) -> list[Session]:
-    """Return sessions and those above them; nobody else changes them until the commit."""
-    return [to_session(row) for row in await raw.fetch(_LOCK, list(session_ids))]
+async def lock(raw: Connection, session_ids: Collection[str], ending: Collection[str] = ()) -> list[Session]:
+    """Return sessions and those above them; nobody else changes them until the commit.
 
-
-async def lock_below(raw: Connection, session_ids: Collection[str]) -> list[Session]:
-    """Return what lives below sessions; nobody else changes it until the commit."""
-    return [to_session(row) for row in await raw.fetch(_LOCK_BELOW, list(session_ids))]
+    Args:
+        raw: the connection.
+        session_ids: of the sessions.
+        ending: of those whose living descendants are wanted too.
+    """
+    if not ending:
+        return [to_session(row) for row in await raw.fetch(_LOCK, list(session_ids))]
+    return [to_session(row) for row in await raw.fetch(_LOCK_FAMILY, list(session_ids), list(ending))]
 
 
 async def sealed_answer(raw: Connection, session_id: str) -> SealedAnswer | None:

@@ -43,13 +43,14 @@ _ANCESTORS = (
     f" SELECT {COLUMNS} FROM sessions WHERE id IN (SELECT parent_id FROM above) ORDER BY depth DESC"
 )
 
-# What lives below sessions, nearer ones first.
+# What lives below sessions, nearer ones first; below what is over nothing lives.
 _DESCENDANTS = (
     "WITH RECURSIVE below (id) AS ("  # noqa: S608
     "SELECT s.id FROM json_each(?) AS top JOIN sessions AS s ON s.parent_id = top.value"
-    " UNION SELECT s.id FROM below JOIN sessions AS s ON s.parent_id = below.id)"
-    f" SELECT {COLUMNS} FROM sessions WHERE id IN (SELECT id FROM below)"
-    " AND revoked_at IS NULL AND expired_at IS NULL ORDER BY depth"
+    " AND s.revoked_at IS NULL AND s.expired_at IS NULL"
+    " UNION SELECT s.id FROM below JOIN sessions AS s ON s.parent_id = below.id"
+    " AND s.revoked_at IS NULL AND s.expired_at IS NULL)"
+    f" SELECT {COLUMNS} FROM sessions WHERE id IN (SELECT id FROM below) ORDER BY depth"
 )
 
 # What lives in the trees of sessions that owners made.

@@ -43,7 +43,7 @@ async def create_child(request: AnyRequest) -> CreatedChild:
     ),
 )
 async def list_children(request: AnyRequest) -> Response[list[SessionSummary]]:
-    """List the sessions that were made from mine and are not revoked, newest first."""
+    """List the sessions of status ACTIVE that were made from mine, newest first."""
     await no_body(request)
     query = Query(request)
     page = query.page()
