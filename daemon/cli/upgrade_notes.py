@@ -120,7 +120,7 @@ def _steps(running: Running | None, database: Pending | None, installation: Prov
         stop = ["daemon stop"] if running is not None else []
         return [*stop, f"daemon restore {shlex.quote(database.older_copy)}", "daemon start --detach"]
     if running is not None and running.version not in {None, __version__}:
-        return [start]
+        return [start] if database is None or database.problem is None else []
     kept = ["daemon backup"] if database is None or database.schema_version else []
     return [*kept, *installation.commands, start]
 
@@ -135,9 +135,9 @@ def show(notes: Notes) -> None:
             ("database", None if notes.database is None else _said_of_rows(notes.database)),
         ]
     )
-    click.echo(f"\n{_purpose(notes)}\n")
-    for step in notes.steps:
-        click.echo(f"    {step}")
+    click.echo(f"\n{_purpose(notes)}")
+    if notes.steps:
+        click.echo("\n" + "\n".join(f"    {step}" for step in notes.steps))
     if any(NEW_FILE in step for step in notes.steps):
         click.echo(f"\n{NEW_FILE} is the file of the new version, which you have fetched.")
     click.echo(f"\n{_SURVIVES}")
@@ -166,6 +166,8 @@ def _said_of_rows(database: Pending) -> str:
 def _purpose(notes: Notes) -> str:
     if notes.database is not None and notes.database.older_copy is not None:
         return "Install the newer version again; or go back to this copy, without what has happened since:"
+    if notes.restart and not notes.steps:
+        return "Do not restart it: install the version that runs again, or mend what is wrong (see: daemon doctor)."
     if notes.restart:
         return "What is installed is not what runs. To run it:"
     if not notes.installation.commands:

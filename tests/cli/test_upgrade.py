@@ -95,6 +95,14 @@ def test_the_readme_shows_what_is_told(running: DaemonProcess, newer: NextVersio
         assert wanted - likened(real) == set()
 
 
+def test_who_would_be_refused_is_not_told_to_restart(running: DaemonProcess, newer: NextVersion) -> None:
+    (newer.root / "migrations" / newer.migration).unlink()
+    (newer.root / "migrations" / sorted(path.name for path in (newer.root / "migrations").glob("*.sql"))[-1]).unlink()
+    notes = newer.cli(running.home, "upgrade", "--json").json()
+    assert (notes["restart"], notes["steps"], notes["database"]["olderCopy"]) == (True, [], None)
+    assert "Do not restart it" in newer.cli(running.home, "upgrade").out
+
+
 def follow(root: Path, home: Path, steps: list[str]) -> None:
     """Do what was told with the version at `root`."""
     for step in steps:
