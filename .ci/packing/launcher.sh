@@ -4,6 +4,8 @@
 id=@id@
 start=@start@
 megabytes=@megabytes@
+newline='
+'
 
 fail() {
   echo "error: $1" >&2
@@ -50,8 +52,7 @@ unpack() (
     command -p tail -c "+$start" "$file" | command -p gzip -dc | command -p tar -xf - -C "$work" &&
       DAEMON_SETTLE_AT=$place LD_LIBRARY_PATH=$work/_internal "$work/daemon" </dev/null
   } 2>&1) && exit 0
-  reason=$(printf %s "$reason" | command -p tr '\n' ' ')
-  fail "$file cannot be unpacked in $places ($reason): it must be whole, wants $megabytes MB there, where programs may be executed, and @built_for@; DAEMON_UNPACK_DIR names another directory"
+  fail "$file cannot be unpacked in $places (${reason%%"$newline"*}): it must be whole, wants $megabytes MB there, where programs may be executed, and @built_for@; DAEMON_UNPACK_DIR names another directory"
 )
 
 [ -x "$place/daemon" ] || unpack || exit

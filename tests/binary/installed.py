@@ -39,7 +39,7 @@ class Installed:
 
     def __init__(self, path: Path, tree: Path, unpacked: Path | None) -> None:
         self.path = path
-        self.user = tree / "user"
+        self.user = tree / "some user"
         self.home = self.user / "home"
         self._tools = tree / "tools"
         self._environment = {"HOME": str(self.user), "PATH": str(self._tools)}
@@ -54,8 +54,8 @@ class Installed:
         """Return all that it finds in its environment: no Python is on the PATH."""
         return {**self._environment, **more}
 
-    def __call__(self, *arguments: str, **more: str) -> Ended:
-        """Run one command to its end."""
+    def __call__(self, *arguments: str, quiet: bool = False, **more: str) -> Ended:
+        """Run one command to its end; `quiet` keeps a long answer out of the test's output."""
         done = subprocess.run(
             [self.path, "--home", self.home, *arguments],
             env=self.environment(**more),
@@ -67,7 +67,7 @@ class Installed:
             start_new_session=True,
             check=False,
         )
-        said = done.stdout + done.stderr + (f"(exit code {done.returncode})\n" if done.returncode else "")
+        said = (f"({len(done.stdout)} characters)\n" if quiet else done.stdout) + done.stderr + (f"(exit code {done.returncode})\n" if done.returncode else "")
         print(f"$ daemon {' '.join(arguments)}\n{_TOKEN.sub('wai_sess_…', said)}", end="")
         return Ended(done.returncode, done.stdout, done.stderr)
 

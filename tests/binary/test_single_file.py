@@ -27,7 +27,7 @@ OF_THE_SYSTEM = re.compile(
     r"/(ld-linux[^/]*|lib(c|m|dl|rt|util|pthread|resolv|nss_\w+)[.-][^/]*|locale-archive|gconv\S*)$"
 )
 """What belongs to glibc."""
-TOOLS = ("sh", "id", "mkdir", "mktemp", "rm", "tail", "gzip", "tar", "tr")
+TOOLS = ("sh", "id", "mkdir", "mktemp", "rm", "tail", "gzip", "tar")
 DEPENDENCY = re.compile(r"(?:=> |\t)(/\S+) \(0x")
 """A line of ldd(1)."""
 
@@ -146,6 +146,24 @@ def test_a_place_that_cannot_be_used_is_named_with_what_to_do(file: Installed, w
     assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
     assert says in done.err
     assert "DAEMON_UNPACK_DIR" in done.err
+
+
+@pytest.mark.parametrize("options", ["noexec", "size=20m"])
+def test_a_file_system_that_is_too_small_or_executes_nothing_is_refused_in_one_line(
+    file: Installed, tmp_path: Path, options: str
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", options, "none", disk]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("no file system can be mounted here")
+    try:
+        done = file("--version", DAEMON_UNPACK_DIR=str(disk))
+        left = list(disk.iterdir())
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    assert (done.code, done.out, done.err.count("\n"), left) == (1, "", 1, [])
+    assert re.search(r"wants \d+ MB there, where programs may be executed", done.err)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

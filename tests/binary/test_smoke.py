@@ -31,6 +31,13 @@ def test_it_tells_its_version_and_has_every_command(program: Installed) -> None:
     assert shutil.which("python3", path=program.environment()["PATH"]) is None
 
 
+def test_it_has_the_files_that_it_prints(program: Installed) -> None:
+    assert json.loads(program("metrics", "dashboard", quiet=True).out)["title"]
+    assert "_DAEMON_COMPLETE" in program("completion", "bash", quiet=True).out
+    assert ".SH" in program("man", quiet=True).out
+    assert "To upgrade" in program("upgrade").out
+
+
 def test_it_starts_on_an_empty_home_serves_survives_kill_9_restores_a_backup_and_stops(program: Installed) -> None:
     pid = program.start()
     assert (program("start").code, program("status").code) == (5, 0)
@@ -139,7 +146,6 @@ def test_a_model_reaches_its_session_over_mcp(program: Installed) -> None:
     found = asyncio.run(status())
     print("session_status:", found)
     assert (found["agentName"], found["status"]) == ("first", "ACTIVE")
-    assert json.loads(program("metrics", "dashboard").out)["title"]
     assert f"ExecStart=:{program.path}" in program("service", "print", "--kind", "systemd").out
 
 
