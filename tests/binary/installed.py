@@ -67,7 +67,9 @@ class Installed:
             start_new_session=True,
             check=False,
         )
-        said = (f"({len(done.stdout)} characters)\n" if quiet else done.stdout) + done.stderr + (f"(exit code {done.returncode})\n" if done.returncode else "")
+        shown = f"({len(done.stdout)} characters)\n" if quiet else done.stdout
+        ended = f"(exit code {done.returncode})\n" if done.returncode else ""
+        said = f"{shown}{done.stderr}{ended}"
         print(f"$ daemon {' '.join(arguments)}\n{_TOKEN.sub('wai_sess_…', said)}", end="")
         return Ended(done.returncode, done.stdout, done.stderr)
 
