@@ -111,6 +111,8 @@ class _Output(Stream[T]):
     def __init__(self, source: Source, offset: int, owner: Owner) -> None:
         super().__init__(source.path, offset, owner)
         self.source = source
+        self.skipped: Callable[[int], None] = lambda _: None
+        """Is told where it goes on, if some of it is not kept any more."""
 
     def is_over(self, client: Client) -> bool:
         """Return whether the session is over, and so its output."""
@@ -120,6 +122,7 @@ class _Output(Stream[T]):
         """Go on with what is still kept."""
         self.position = _first_kept(refused)
         _tell_gone(self.position)
+        self.skipped(self.position)
         return True
 
 

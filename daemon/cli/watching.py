@@ -125,7 +125,13 @@ class Ended(msgspec.Struct, frozen=True):
     source: str
 
 
-Item = Line | Event | Typed | Ended
+class Skipped(msgspec.Struct, frozen=True):
+    """The output before this offset is not kept any more: none of it will come."""
+
+    offset: int
+
+
+Item = Line | Event | Typed | Ended | Skipped
 
 
 def post(client: Client, whose: str, content: str, *, queued: bool) -> Answer:
@@ -160,6 +166,7 @@ class Watch:
         self._events = _Events(whose, newest_event(self.client), self.owner)
         self._read = self._lines.position or 0
         self._items: queue.Queue[Item | BaseException] = queue.Queue(_WAITING)
+        self._lines.skipped = lambda offset: self._items.put(Skipped(offset))
 
     def show(self) -> SessionDetail:
         """Return the session as it is now."""
@@ -195,7 +202,7 @@ class Watch:
         item = self._items.get()
         if isinstance(item, BaseException):
             raise item
-        if isinstance(item, Line):
+        if isinstance(item, Line | Skipped):
             self._read = item.offset
         elif isinstance(item, Event):
             self.turns.take(item)

@@ -5,10 +5,8 @@ import contextlib
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -474,26 +472,3 @@ async def test_the_wrapper_is_in_the_scope_before_it_begins_anything(world: Worl
     assert await world.said("sh", "-c", shown, str(scope / "cgroup.procs"), scope=scope) == "entered\n"
     assert (scope / "cgroup.procs").read_text() == "0\n"
     assert await world.said("echo", "out", scope=world.root / "nowhere") == "entered\nout\n"
-
-
-async def test_spawning_is_quick(world: World, kind: str) -> None:
-    argv = ["/bin/echo", "here"]
-    bare, whole, spawned = [], [], []
-    rounds = 100 if kind.startswith("dash") else 30
-    for run in range(rounds):
-        begun = time.perf_counter()
-        with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"here\n"
-            bare.append(time.perf_counter() - begun)
-        begun = time.perf_counter()
-        started = await world.start(*argv, run=run)
-        spawned.append(time.perf_counter() - begun)
-        await wait_exit(started.wrapper)
-        whole.append(time.perf_counter() - begun)
-        assert exit_status(world.directory, run) == (0, None)
-    bare_p50, p50, whole_p50 = (1000 * statistics.median(times) for times in (bare, spawned, whole))
-    print(
-        f"bare {bare_p50:.1f} ms, spawn {p50:.1f} ms, until the wrapper has ended {whole_p50:.1f} ms (p50 of {rounds})"
-    )
-    assert p50 <= 1.5 * bare_p50 + 20
