@@ -72,7 +72,7 @@ def put_together(work: Path) -> Path:
         command, cwd=work, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     if done.returncode != 0:
-        sys.exit(f"{done.stdout}\nerror: PyInstaller failed")
+        sys.exit(f"{done.stdout}\nerror: PyInstaller failed (exit code {done.returncode})")
     return work / "dist" / "daemon"
 
 

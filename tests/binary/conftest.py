@@ -1,5 +1,6 @@
 """The programs that are tried."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +10,11 @@ from tests.binary.installed import Installed, path_of
 
 
 @pytest.fixture(scope="session")
-def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where the single file unpacks itself for all tests but those of just that."""
-    return tmp_path_factory.mktemp("unpacked")
+    directory = tmp_path_factory.mktemp("unpacked")
+    yield directory
+    shutil.rmtree(directory)  # it is large, and pytest keeps the directories of three runs
 
 
 @pytest.fixture(params=["file", "wheel"])
@@ -28,6 +31,7 @@ def file(tmp_path: Path) -> Iterator[Installed]:
     installed = Installed(path_of("file"), tmp_path, None)
     yield installed
     installed.close()
+    shutil.rmtree(installed.user / ".local", ignore_errors=True)
 
 
 @pytest.fixture
