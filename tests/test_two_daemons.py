@@ -536,7 +536,7 @@ def test_a_token_that_was_superseded_and_used_on_one_is_reused_on_the_other(
     assert a.agent(renewed.json()["token"]).get("/v1/session").status_code == 200
     a.call(lambda daemon: daemon.parts.store.flush())
     assert old.put(f"/v1/sessions/{session['id']}/renew").json()["code"] == "TOKEN_REUSED"
-    assert a.agent(renewed.json()["token"]).get("/v1/session").status_code == 401
+    wait_for(lambda: a.agent(renewed.json()["token"]).get("/v1/session").status_code == 401, WITHIN)
 
 
 def test_answers_are_awaited_by_one_daemon_and_by_the_other_once_that_is_gone(own_pair: Callable[..., Pair]) -> None:

@@ -9,25 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.domain import conversations, mirroring
+from daemon.domain import conversations, mirroring, session_creation
 from daemon.domain.changes import Rows
 from daemon.domain.conversations import MAX_ID, Rebinding, check_id
 from daemon.domain.errors import DaemonError
 from daemon.domain.facts.conversations import Binding
 from daemon.domain.pages import MAX_CURSOR, decode_cursor, encode_cursor
-from daemon.domain.rows import Agent, Conversation, Session
+from daemon.domain.rows import Agent, Conversation
 
 NOW, TTL = 1_800_000_000, 600
-SESSION = Session(
-    **{
-        **dict.fromkeys(Session.__struct_fields__),
-        "id": "session",
-        "agent_id": "agent",
-        "expires_at": NOW + 10**6,
-        "created_at": NOW - 10,
-        "state": "ACTIVE",
-    }  # type: ignore[arg-type]
-)
+SESSION = session_creation.blank("session", "agent", expires_at=NOW + 10**6, created_at=NOW - 10, state="ACTIVE")
 AGENT = Agent("agent", "researcher", "ACTIVE")
 WANTED = Conversation("agent", "conv", "anthropic", "claude", "thread", "session")
 NAMES = st.sampled_from(["anthropic", "openai", "mistral"])
